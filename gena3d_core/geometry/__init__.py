@@ -1,0 +1,1 @@
+"""Cameras, transforms, point clouds, voxel grids, meshes and registration."""
