@@ -1,0 +1,67 @@
+"""Gathers, for each segmented object, everything the views tell about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .amodal.occlusion import occlusion_masks
+from .geometry import camera
+from .stereo.carving import carve_free_space
+from .types import ObjectMask, ObjectObservation, Segmentation, View, VoxelGrid
+
+FREE_SPACE_PADDING = 0.25
+"""Share of the object's longest observed side by which its free-space cube is larger on each side."""
+
+
+def build_observations(
+    views: Sequence[View], segmentation: Segmentation, *, free_space_resolution: int = 0
+) -> list[ObjectObservation]:
+    """One observation for each object that has at least one pixel with valid depth.
+
+    free_space_resolution: voxels along a side of the cube around each object that is carved (0: no carving).
+    """
+    points_of_view = [camera.world_points(view) for view in views]
+    observations = []
+    for mask in segmentation.objects:
+        points_m, colors, view_index = _gather_points(views, points_of_view, mask)
+        if not len(points_m):
+            continue
+        observations.append(
+            ObjectObservation(
+                id=mask.id,
+                label=mask.label,
+                score=mask.score,
+                views=tuple(views),
+                visible_masks=mask.visible_masks,
+                occlusion_masks=occlusion_masks(views, mask.visible_masks, points_m, segmentation.support),
+                points_m=points_m,
+                point_colors=colors,
+                point_view=view_index,
+                support=segmentation.support,
+                free_space=_carve(views, points_m, free_space_resolution) if free_space_resolution else None,
+            )
+        )
+    return observations
+
+
+def _gather_points(
+    views: Sequence[View], points_of_view: Sequence[np.ndarray], mask: ObjectMask
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """World points (N, 3), their colours (N, 3) and view indices (N,) of the masked pixels with valid depth."""
+    points, colors, counts = [], [], []
+    for view, world, visible in zip(views, points_of_view, mask.visible_masks, strict=True):
+        chosen = visible & np.isfinite(world[..., 2])
+        points.append(world[chosen])
+        colors.append(view.color[chosen])
+        counts.append(len(points[-1]))
+    index = np.repeat(np.arange(len(views), dtype=np.int32), counts)
+    return np.concatenate(points).astype(np.float32), np.concatenate(colors), index
+
+
+def _carve(views: Sequence[View], points_m: np.ndarray, resolution: int) -> VoxelGrid:
+    low, high = np.percentile(points_m, [0.5, 99.5], axis=0).astype(np.float64)
+    side = float((high - low).max()) * (1.0 + 2.0 * FREE_SPACE_PADDING)
+    center = (low + high) / 2.0
+    return carve_free_space(views, center - side / 2.0, center + side / 2.0, side / resolution)

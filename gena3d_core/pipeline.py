@@ -1,0 +1,187 @@
+"""Views in, scene out: the only file that knows every stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from .errors import CancelledError, Gena3DError, InputError, StageError
+from .generation import make_generator
+from .geometry.registration import refine_view_poses
+from .layout import place_objects
+from .meshing import finish_mesh
+from .observation import build_observations
+from .segmentation import make_segmenter
+from .stereo import make_stereo_matcher
+from .types import (
+    BoxPrompt,
+    CancelCheck,
+    ProgressCallback,
+    Reconstruction,
+    Scene,
+    View,
+    check_cancelled,
+)
+
+STAGE_SHARES = {
+    "stereo": 0.25,
+    "registration": 0.15,
+    "segmentation": 0.15,
+    "observation": 0.05,
+    "generation": 0.25,
+    "meshing": 0.10,
+    "layout": 0.05,
+}
+"""Stages in order, with the share of the whole work that progress reports give each."""
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Which implementation each stage uses, and the limits of the result."""
+
+    stereo: str = "auto"
+    """Stereo matcher by name; `auto` takes the cameras' depth where every view has it, else `plane_sweep`."""
+    segmenter: str = "tabletop"
+    generator: str = "observed"
+    refine_poses: bool = True
+    """Align the views to one another before their depth is merged."""
+    max_faces: int = 20_000
+    """Face budget of each mesh."""
+    watertight: bool = False
+    """Close every mesh, also where nothing was seen."""
+    free_space_resolution: int = 0
+    """Voxels a side of the free-space grid given to the generator (0: none; `observed` needs none)."""
+    device: str = "cpu"
+    """Torch device of the stages that use torch."""
+
+
+class Pipeline:
+    """Runs the stages; holds the models, so make it once and call `run` often. Not thread-safe."""
+
+    def __init__(self, config: PipelineConfig | None = None) -> None:
+        """Raises `InputError` for a name that no implementation has."""
+        self.config = config or PipelineConfig()
+        if self.config.max_faces < 4:
+            raise InputError(f"max_faces must be at least 4, got {self.config.max_faces}")
+        self._segmenter = make_segmenter(self.config.segmenter)
+        self._generator = make_generator(self.config.generator)
+        names = ("depth_camera", "plane_sweep") if self.config.stereo == "auto" else (self.config.stereo,)
+        self._matchers = {name: make_stereo_matcher(name, device=self.config.device) for name in names}
+
+    def run(
+        self,
+        views: Sequence[View],
+        *,
+        boxes: Sequence[BoxPrompt] = (),
+        text_prompts: Sequence[str] = (),
+        hypotheses: int = 1,
+        seed: int = 0,
+        frame_id: str = "world",
+        progress: ProgressCallback | None = None,
+        cancelled: CancelCheck | None = None,
+    ) -> Reconstruction:
+        """Reconstruct the objects that `views` show.
+
+        views must have unique names and poses in the same world frame (z up), named `frame_id` in the result.
+        Raises `InputError` for input that no stage could use, `StageError` (which names the stage) when one fails,
+        `CancelledError` soon after `cancelled()` becomes true.
+        """
+        _check_input(views, boxes, text_prompts, hypotheses)
+        run = _Run(progress, cancelled)
+        warnings: list[str] = []
+
+        with run.stage("stereo"):
+            posed = self._matcher_for(views)(views)
+        residuals: dict[str, float] = {}
+        with run.stage("registration"):
+            if self.config.refine_poses and len(posed) > 1:
+                posed, report = refine_view_poses(posed)
+                residuals.update(report.residuals())
+                warnings.extend(report.warnings)
+        with run.stage("segmentation"):
+            segmentation = self._segmenter(posed, boxes)
+            warnings.extend(segmentation.warnings)
+        with run.stage("observation"):
+            observations = build_observations(
+                posed, segmentation, free_space_resolution=self.config.free_space_resolution
+            )
+        with run.stage("generation"):
+            completed = self._generator.generate(
+                observations, seed=seed, hypotheses=hypotheses, progress=run.inner_progress, cancelled=cancelled
+            )
+        with run.stage("meshing"):
+            completed = [
+                replace(c, mesh=finish_mesh(c.mesh, max_faces=self.config.max_faces, watertight=self.config.watertight))
+                for c in completed
+            ]
+        with run.stage("layout"):
+            objects = place_objects(completed, observations, segmentation.support)
+        scene = Scene(
+            objects=tuple(objects),
+            frame_id=frame_id,
+            stamp_ns=max(view.stamp_ns for view in views),
+            support=segmentation.support,
+            view_names=tuple(view.name for view in views),
+            timings_s={**run.timings_s, "total": sum(run.timings_s.values())},
+            residuals=residuals,
+            warnings=tuple(warnings),
+        )
+        return Reconstruction(scene=scene, views=tuple(posed), observations=tuple(observations))
+
+    def _matcher_for(self, views: Sequence[View]):
+        if self.config.stereo != "auto":
+            return self._matchers[self.config.stereo]
+        return self._matchers["depth_camera" if all(v.depth_m is not None for v in views) else "plane_sweep"]
+
+
+def _check_input(
+    views: Sequence[View], boxes: Sequence[BoxPrompt], text_prompts: Sequence[str], hypotheses: int
+) -> None:
+    if not views:
+        raise InputError("no views: at least one posed camera view is needed")
+    names = [view.name for view in views]
+    if len(set(names)) != len(names):
+        raise InputError(f"view names must be unique, got {names}")
+    unknown = sorted({box.view for box in boxes} - set(names))
+    if unknown:
+        raise InputError(f"boxes name views {unknown} that are not among {names}")
+    if text_prompts:
+        raise InputError("text prompts need a segmenter that takes text; 'tabletop' takes boxes only")
+    if hypotheses < 1:
+        raise InputError(f"hypotheses must be at least 1, got {hypotheses}")
+
+
+@dataclass
+class _Run:
+    """Times the stages of one run and turns their progress into a fraction of the whole."""
+
+    progress: ProgressCallback | None
+    cancelled: CancelCheck | None
+    timings_s: dict[str, float] = field(default_factory=dict)
+    _done: float = 0.0
+    _stage: str = ""
+
+    def inner_progress(self, _: str, fraction: float) -> None:
+        """Progress inside the current stage, `fraction` of that stage in [0, 1]."""
+        if self.progress is not None:
+            self.progress(self._stage, min(1.0, self._done + STAGE_SHARES[self._stage] * fraction))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        check_cancelled(self.cancelled)
+        self._stage = name
+        self.inner_progress(name, 0.0)
+        start = time.perf_counter()
+        try:
+            yield
+        except CancelledError:
+            raise
+        except Gena3DError as error:
+            raise StageError(name, str(error)) from error
+        except Exception as error:
+            raise StageError(name, f"{type(error).__name__}: {error}") from error
+        self.timings_s[name] = time.perf_counter() - start
+        self._done += STAGE_SHARES[name]
+        self.inner_progress(name, 0.0)
