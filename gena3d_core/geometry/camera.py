@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import InputError
 from ..types import Float32Array, Intrinsics, View
 from . import transforms
 
@@ -38,7 +39,7 @@ def project(points_camera_m: np.ndarray, intrinsics: Intrinsics) -> tuple[np.nda
 def world_points(view: View) -> Float32Array:
     """(H, W, 3) world points of a view with depth; NaN where depth is invalid."""
     if view.depth_m is None:
-        raise ValueError(f"view '{view.name}' has no depth")
+        raise InputError(f"view '{view.name}' has no depth")
     return transforms.apply(view.T_world_camera, backproject(view.depth_m, view.intrinsics))
 
 
