@@ -1,0 +1,157 @@
+"""Every parameter of every node: one frozen dataclass a node, from which the ROS declarations, `config/perception.yaml`
+and the README's table are made (`python -m gena3d_ros.parameters --yaml | --markdown`).
+
+To add one: a line in the node's class. The field's type is the parameter's type (bool, int, float, str,
+tuple[str, ...], tuple[float, ...]).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from gena3d_core.errors import InputError
+
+
+class ParameterInfo(NamedTuple):
+    """What a declaration says about a parameter beyond its name, type and default.
+
+    bounds     smallest and largest number allowed (every element of a list), or None
+    choices    the strings allowed (every element of a list), or None
+    read_only  fixed once the node runs
+    live       a change takes effect at once; otherwise at the next configure transition
+    """
+
+    description: str
+    bounds: tuple[float, float] | None = None
+    choices: tuple[str, ...] | None = None
+    read_only: bool = False
+    live: bool = False
+
+
+def parameter(
+    default: Any,
+    description: str,
+    *,
+    bounds: tuple[float, float] | None = None,
+    choices: Sequence[str] | None = None,
+    read_only: bool = False,
+    live: bool = False,
+) -> Any:
+    """A dataclass field that is a ROS parameter; see `ParameterInfo`."""
+    info = ParameterInfo(description, bounds, tuple(choices) if choices is not None else None, read_only, live)
+    return field(default=default, metadata={"info": info})
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """Parameters that every node has."""
+
+    autostart: bool = parameter(False, "configure and activate at start, without a lifecycle manager", read_only=True)
+
+    def check(self) -> None:
+        """Raise `InputError` where values do not fit together; bounds and choices are checked before."""
+
+
+@dataclass(frozen=True)
+class ViewAccumulatorParameters(NodeParameters):
+    """Node `view_accumulator`."""
+
+    world_frame: str = parameter("world", "fixed frame (z up) in which views are posed")
+    cameras: tuple[str, ...] = parameter(
+        ("",), "camera names: topics <name>/image, <name>/depth, <name>/camera_info; '' has the bare names"
+    )
+    image_transport: tuple[str, ...] = parameter(
+        ("raw",), "how colour arrives, one for all cameras or one each", choices=("raw", "compressed")
+    )
+    depth_transport: tuple[str, ...] = parameter(
+        ("raw",), "how depth arrives, one for all cameras or one each", choices=("raw", "compressed", "compressedDepth")
+    )
+    use_depth: bool = parameter(True, "subscribe to depth registered to the colour image")
+    image_reliability: str = parameter(
+        "reliable",
+        "QoS of the image subscriptions; best_effort loses large images on the default transport",
+        choices=("reliable", "best_effort"),
+    )
+    sync_slop_s: float = parameter(
+        0.02, "largest stamp difference between colour and depth of one view, s", bounds=(0.0, 1.0)
+    )
+    tf_timeout_s: float = parameter(
+        1.0, "how long an image waits for its transform before it is dropped, s", bounds=(0.0, 30.0), live=True
+    )
+    tf_buffer_s: float = parameter(10.0, "how much transform history is kept, s", bounds=(1.0, 120.0))
+    max_pending_views: int = parameter(
+        30, "images a camera may have waiting for a transform; beyond it the oldest is dropped", bounds=(1, 300)
+    )
+    max_views: int = parameter(8, "keyframes kept at most: the most informative set", bounds=(1, 100), live=True)
+    min_baseline_m: float = parameter(
+        0.05, "a camera moved by so much shows something new, m", bounds=(0.001, 10.0), live=True
+    )
+    min_angle_rad: float = parameter(
+        0.14, "an optical axis turned by so much shows something new, rad", bounds=(0.001, 3.1), live=True
+    )
+    sharper_ratio: float = parameter(
+        1.25, "a view at the pose of a kept one replaces it when so many times sharper", bounds=(1.0, 100.0), live=True
+    )
+    min_sharpness: float = parameter(
+        0.0, "views less sharp are refused (0.001 badly blurred, 0.1 crisp)", bounds=(0.0, 10.0), live=True
+    )
+    min_exposed_fraction: float = parameter(
+        0.2,
+        "views with a smaller share of pixels neither black nor blown out are refused",
+        bounds=(0.0, 1.0),
+        live=True,
+    )
+    recheck_interval_s: float = parameter(
+        0.1, "an unmoved camera's images are decoded at most this often, s", bounds=(0.0, 60.0), live=True
+    )
+    max_age_s: float = parameter(0.0, "older views are dropped, s; 0: never", bounds=(0.0, 1e6), live=True)
+    min_depth_m: float = parameter(0.05, "nearer depth is invalid, m", bounds=(0.0, 100.0), live=True)
+    max_depth_m: float = parameter(10.0, "farther depth is invalid, m", bounds=(0.01, 1000.0), live=True)
+    camera_info_timeout_s: float = parameter(
+        2.0, "images without camera_info for so long are reported, s", bounds=(0.1, 60.0), live=True
+    )
+    accumulate: bool = parameter(
+        True, "keep views as the camera moves; false: only what ~/capture_view asks for", live=True
+    )
+
+    def check(self) -> None:
+        if self.min_depth_m >= self.max_depth_m:
+            raise InputError(f"min_depth_m ({self.min_depth_m}) must be below max_depth_m ({self.max_depth_m})")
+        if not self.cameras:
+            raise InputError("cameras is empty: name at least one, or [''] for one camera with bare topic names")
+        if len(set(self.cameras)) != len(self.cameras):
+            raise InputError(f"cameras holds a name twice: {list(self.cameras)}")
+        for name in ("image_transport", "depth_transport"):
+            count = len(getattr(self, name))
+            if count not in (1, len(self.cameras)):
+                raise InputError(
+                    f"{name} has {count} entries: give one, or one for each of {len(self.cameras)} cameras"
+                )
+        if not self.world_frame or self.world_frame.startswith("/"):
+            raise InputError(f"world_frame must be a frame name without a leading slash, got '{self.world_frame}'")
+
+
+@dataclass(frozen=True)
+class ReconstructionParameters(NodeParameters):
+    """Node `reconstruction`."""
+
+
+@dataclass(frozen=True)
+class CameraSimParameters(NodeParameters):
+    """Node `camera_sim`."""
+
+
+@dataclass(frozen=True)
+class RgbdPlayerParameters(NodeParameters):
+    """Node `rgbd_player`."""
+
+
+NODES: dict[str, type[NodeParameters]] = {
+    "view_accumulator": ViewAccumulatorParameters,
+    "reconstruction": ReconstructionParameters,
+    "camera_sim": CameraSimParameters,
+    "rgbd_player": RgbdPlayerParameters,
+}
+"""Node name -> its parameters, in the order of `config/perception.yaml`."""
