@@ -216,11 +216,12 @@ def spin_until_signal(nodes: Sequence[LifecycleNode], context: Any, threads: int
     thread = threading.Thread(target=spin, name="executor")
     thread.start()
     stop.wait()
+    # First let running callbacks end: a transition may be among them.
+    executor.shutdown()
+    thread.join()
     for node in nodes:
         if context.ok() and node.state != "finalized":
             node.trigger_shutdown()
-    executor.shutdown()
-    thread.join()
     for node in nodes:
         node.destroy_node()
 
