@@ -1,0 +1,64 @@
+"""Colour and depth images on disk; every broken file becomes a `DataFormatError` that names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import DataFormatError
+from ..types import Float32Array, UInt8Array
+
+COLOR_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def read_color(path: Path, size: tuple[int, int] | None = None) -> UInt8Array:
+    """(H, W, 3) uint8 RGB; raises `DataFormatError` if unreadable or not of `size` (width, height)."""
+    bgr = _decode(path, cv2.IMREAD_COLOR)
+    _check_size(path, bgr, size)
+    return np.ascontiguousarray(bgr[..., ::-1], dtype=np.uint8)
+
+
+def read_depth(
+    path: Path, unit_m: float = 0.001, size: tuple[int, int] | None = None, invalid: float = 0.0
+) -> Float32Array:
+    """(H, W) float32 metres with NaN where the file holds `invalid`, a negative number or no number.
+
+    The file has one channel, integer or float, in multiples of `unit_m`. Raises `DataFormatError`.
+    """
+    raw = _decode(path, cv2.IMREAD_UNCHANGED | cv2.IMREAD_ANYDEPTH)
+    if raw.ndim != 2 or raw.dtype == np.uint8:
+        shape = "x".join(map(str, raw.shape))
+        raise DataFormatError(
+            f"{path}: depth must have one channel of 16 bits or floats, got {shape} of {raw.dtype}; "
+            "a depth image saved as an 8-bit or colour picture has lost its metres"
+        )
+    _check_size(path, raw, size)
+    depth_m = raw.astype(np.float32) * np.float32(unit_m)
+    depth_m[~np.isfinite(depth_m) | (depth_m <= 0) | (raw == invalid)] = np.nan
+    return depth_m
+
+
+def _decode(path: Path, flags: int) -> np.ndarray:
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise DataFormatError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if data.size == 0:
+        raise DataFormatError(f"{path}: the file is empty (0 bytes); copy or record it again")
+    try:
+        image = cv2.imdecode(data, flags)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise DataFormatError(f"{path}: not an image that OpenCV can decode (truncated or of another format)")
+    return image
+
+
+def _check_size(path: Path, image: np.ndarray, size: tuple[int, int] | None) -> None:
+    height, width = image.shape[:2]
+    if size is not None and (width, height) != size:
+        raise DataFormatError(
+            f"{path}: is {width}x{height} pixels, but the camera's intrinsics are for {size[0]}x{size[1]}"
+        )
