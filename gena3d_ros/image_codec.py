@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
-
 import cv2
 import numpy as np
 
 from gena3d_core.errors import DataFormatError
+from gena3d_core.io.image_bytes import JPEG_START, PNG_START, decode_image
 from gena3d_core.types import Float32Array, UInt8Array
 
 PNG_COLOR = "rgb8; png"
@@ -16,8 +15,7 @@ PNG_DEPTH = "16UC1; png"
 TIFF_DEPTH = "32FC1; tiff"
 
 MILLIMETRES_PER_METRE = np.float32(1000.0)
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_STARTS = {"png": PNG_START, "jpeg": JPEG_START, "jpg": JPEG_START, "tiff": b""}
 # Level 1 is 4x faster than the default and a few per cent larger.
 _PNG_FAST = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 _TIFF_LZW = (cv2.IMWRITE_TIFF_COMPRESSION, 5)
@@ -33,10 +31,8 @@ def decode_color(field: str, image_format: str, data: bytes | memoryview) -> UIn
 
     field names the message field in errors; raises `DataFormatError` for an unknown format or damaged bytes.
     """
-    _check_complete(field, _codec(field, image_format, ("png", "jpeg", "jpg")), data)
-    image = _decode(data, cv2.IMREAD_COLOR)
-    if image is None:
-        raise DataFormatError(f"{field}: {len(data)} bytes are not a readable image of format '{image_format}'")
+    _check_format(field, image_format, ("png", "jpeg", "jpg"), data)
+    image = decode_image(field, data, cv2.IMREAD_COLOR)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
@@ -70,12 +66,11 @@ def decode_depth(field: str, image_format: str, data: bytes | memoryview) -> Flo
     """(H, W) float32 metres, NaN invalid; None for an empty image. Raises `DataFormatError` naming `field`."""
     if not len(data):
         return None
-    codec = _codec(field, image_format, ("png", "tiff"))
-    _check_complete(field, codec, data)
-    image = _decode(data, cv2.IMREAD_UNCHANGED)
+    codec = _check_format(field, image_format, ("png", "tiff"), data)
+    image = decode_image(field, data, cv2.IMREAD_UNCHANGED)
     wanted = np.uint16 if codec == "png" else np.float32
-    if image is None or image.ndim != 2 or image.dtype != wanted:
-        got = "nothing readable" if image is None else f"{image.dtype} of shape {image.shape}"
+    if image.ndim != 2 or image.dtype != wanted:
+        got = f"{image.dtype} of shape {image.shape}"
         raise DataFormatError(f"{field}: format '{image_format}' promises one {np.dtype(wanted)} channel, got {got}")
     return depth_from_millimetres(image) if codec == "png" else image
 
@@ -87,44 +82,11 @@ def _encode(extension: str, image: np.ndarray, options: tuple[int, ...]) -> byte
     return data.tobytes()
 
 
-def _decode(data: bytes | memoryview, flags: int) -> np.ndarray | None:
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        return None
-
-
-def _codec(field: str, image_format: str, known: tuple[str, ...]) -> str:
+def _check_format(field: str, image_format: str, known: tuple[str, ...], data: bytes | memoryview) -> str:
+    """The codec that `image_format` names; raises `DataFormatError` unless it is known and the bytes begin like it."""
     codec = image_format.rpartition(";")[2].strip().lower()
     if codec not in known:
         raise DataFormatError(f"{field}: unknown format '{image_format}', expected one of {', '.join(known)}")
+    if len(data) and not bytes(data[:8]).startswith(_STARTS[codec]):
+        raise DataFormatError(f"{field}: the {codec} image is damaged: it does not begin like one ({len(data)} bytes)")
     return codec
-
-
-def _check_complete(field: str, codec: str, data: bytes | memoryview) -> None:
-    """OpenCV fills what is missing of a cut-off PNG or JPEG with grey and says nothing, so look before decoding."""
-    content = bytes(data)
-    if codec == "png":
-        complete = _png_is_complete(content)
-    elif codec in ("jpeg", "jpg"):
-        complete = content.startswith(_JPEG_START) and content.rstrip(b"\x00").endswith(_JPEG_END)
-    else:
-        complete = len(content) > 8
-    if not complete:
-        raise DataFormatError(f"{field}: the {codec} image is truncated or damaged ({len(content)} bytes)")
-
-
-def _png_is_complete(content: bytes) -> bool:
-    """Whether every chunk up to IEND is present with the right checksum."""
-    if not content.startswith(_PNG_SIGNATURE):
-        return False
-    position = len(_PNG_SIGNATURE)
-    while position + 12 <= len(content):
-        end = position + 12 + int.from_bytes(content[position : position + 4], "big")
-        body, checksum = content[position + 4 : end - 4], content[end - 4 : end]
-        if end > len(content) or zlib.crc32(body) != int.from_bytes(checksum, "big"):
-            return False
-        if body[:4] == b"IEND":
-            return True
-        position = end
-    return False
