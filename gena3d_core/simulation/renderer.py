@@ -1,0 +1,265 @@
+"""Ray-cast colour, depth and instance images of a synthetic scene."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+from ..geometry import transforms
+from ..geometry.camera import pixel_rays
+from ..geometry.mesh import face_cross, vertex_normals
+from ..types import Float32Array, Float64Array, Int32Array, Intrinsics, Mesh, UInt8Array, View
+from . import surfaces
+from .lighting import bake
+from .noise import color_noise, structured_light_noise
+from .ray_casting import Hits, make_caster
+from .scene import LightSpec, RoomSpec, SceneSpec, TableSpec, object_mesh
+from .textures import Texture, evaluate
+
+BACKGROUND = -1
+TABLE = 0
+
+_SUBPIXELS = np.array([(-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125)], dtype=np.float32)
+_MISS_COLOR = np.array([0.72, 0.74, 0.76], dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedView:
+    """One image of the scene without sensor noise.
+
+    color         (H, W, 3) uint8 RGB
+    depth_m       (H, W) float32 metres along the optical axis, NaN on the background
+    instance_ids  (H, W) int32: -1 background, 0 table, i + 1 the object `spec.objects[i]`
+    """
+
+    color: UInt8Array
+    depth_m: Float32Array
+    instance_ids: Int32Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A mesh in its place: instance id, and the look of its faces, which start at `first_face` of the whole scene."""
+
+    mesh: Mesh
+    T_world_part: Float64Array
+    texture: Texture
+    instance: int
+    first_face: int
+    painted: bool = False
+
+
+class Renderer:
+    """Renders one scene from any pose; building it casts the shadow rays once.
+
+    `meshes` are the objects' meshes with vertex colours, in their own frames, in the order of `spec.objects`.
+    `shadow_samples` rays for each vertex and lamp make the shadows; 0 renders without them and starts fastest.
+    Raises `InputError` or `DataFormatError` for an object that cannot be made, `MissingDependencyError` without a ray
+    casting engine.
+    """
+
+    def __init__(self, spec: SceneSpec, *, shadow_samples: int = 8) -> None:
+        self.spec = spec
+        self.meshes: tuple[Mesh, ...] = tuple(object_mesh(o) for o in spec.objects)
+        self._parts = _parts(spec, self.meshes)
+        vertices = np.concatenate([transforms.apply(p.T_world_part, p.mesh.vertices) for p in self._parts])
+        counts = np.cumsum([0] + [len(p.mesh.vertices) for p in self._parts])
+        faces = np.concatenate([p.mesh.faces + offset for p, offset in zip(self._parts, counts, strict=False)])
+        self._caster = make_caster(vertices, faces)
+        part_sizes = [len(p.mesh.faces) for p in self._parts]
+        self._face_part = np.repeat(np.arange(len(self._parts), dtype=np.int16), part_sizes)
+        self._part_instance = np.array([p.instance for p in self._parts], dtype=np.int32)
+        world = Mesh(vertices, faces)
+        smooth = vertex_normals(world)
+        self._corner_normals = _corner_normals(world, smooth)
+        visible = bake(self._caster, vertices, smooth, faces, spec.lights, shadow_samples)
+        self._corner_light = _irradiance(vertices[faces], self._corner_normals, visible[faces], spec)
+        self._rays: dict[Intrinsics, Float32Array] = {}
+
+    def render(
+        self, T_world_camera: np.ndarray, intrinsics: Intrinsics | None = None, *, antialias: bool = True
+    ) -> RenderedView:
+        """The scene seen by a pinhole camera at `T_world_camera` (4, 4), optical frame.
+
+        `antialias` takes four colour samples in pixels on silhouettes; depth and ids are those of the pixel centre.
+        """
+        intrinsics = intrinsics or self.spec.intrinsics
+        if intrinsics not in self._rays:
+            self._rays[intrinsics] = pixel_rays(intrinsics).reshape(-1, 3)
+        R = T_world_camera[:3, :3].astype(np.float32)
+        eye = T_world_camera[:3, 3].astype(np.float32)
+        directions = self._rays[intrinsics] @ R.T
+        hits = self._cast(eye, directions)
+        shape = (intrinsics.height, intrinsics.width)
+        instance = np.where(hits.face >= 0, self._part_instance[self._face_part[hits.face]], BACKGROUND)
+        instance = instance.astype(np.int32).reshape(shape)
+        distance = np.where(hits.face >= 0, hits.distance, np.float32(np.inf)).reshape(shape)
+        color = self._shade(eye, directions, hits)
+        if antialias:
+            edge = np.flatnonzero(_silhouettes(instance, distance))
+            step = _SUBPIXELS / np.array([intrinsics.fx, intrinsics.fy], dtype=np.float32)
+            rays = np.repeat(self._rays[intrinsics][edge], len(step), axis=0)
+            rays[:, :2] += np.tile(step, (len(edge), 1))
+            rays = rays @ R.T
+            color[edge] = self._shade(eye, rays, self._cast(eye, rays)).reshape(len(edge), len(step), 3).mean(axis=1)
+        depth = np.where(instance >= 0, distance, np.float32(np.nan))
+        return RenderedView((color * 255.0 + 0.5).astype(np.uint8).reshape(*shape, 3), depth, instance)
+
+    def _cast(self, eye: np.ndarray, directions: np.ndarray) -> Hits:
+        return self._caster(np.broadcast_to(eye, directions.shape), directions)
+
+    def _shade(self, eye: np.ndarray, directions: np.ndarray, hits: Hits) -> Float32Array:
+        """(N, 3) display colour in [0, 1] of the hits."""
+        color = np.broadcast_to(_MISS_COLOR, directions.shape).copy()
+        part_of = np.where(hits.face >= 0, self._face_part[hits.face], np.int16(-1))
+        order = np.argsort(part_of, kind="stable")
+        bounds = np.searchsorted(part_of[order], np.arange(len(self._parts) + 1))
+        for index, part in enumerate(self._parts):
+            rows = order[bounds[index] : bounds[index + 1]]
+            if len(rows):
+                seen = Hits(hits.face[rows], hits.distance[rows], hits.u[rows], hits.v[rows])
+                color[rows] = self._shade_part(part, eye, directions[rows], seen)
+        return color
+
+    def _shade_part(self, part: _Part, eye: np.ndarray, directions: np.ndarray, hits: Hits) -> Float32Array:
+        weights = np.stack([1.0 - hits.u - hits.v, hits.u, hits.v], axis=1)
+        points = eye + directions * hits.distance[:, None]
+        if part.painted and part.mesh.vertex_colors is not None:
+            corners = part.mesh.vertex_colors[part.mesh.faces[hits.face - part.first_face]] / np.float32(255.0)
+            albedo = np.einsum("nk,nkc->nc", weights, corners)
+        else:
+            albedo = evaluate(part.texture, transforms.apply(transforms.inverse(part.T_world_part), points))
+        light = np.einsum("nk,nkc->nc", weights, self._corner_light[hits.face])
+        radiance = albedo * albedo * light  # colours are display values: their square is close to linear light
+        if part.texture.gloss > 0:
+            normal = np.einsum("nk,nkc->nc", weights, self._corner_normals[hits.face])
+            normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
+            radiance += part.texture.gloss * _highlight(points, directions, normal, self.spec.lights)
+        return np.sqrt(np.clip(radiance, 0.0, 1.0))
+
+
+def views_from_scene(
+    spec: SceneSpec,
+    poses: Sequence[np.ndarray] | np.ndarray | int | None = None,
+    noise: bool = True,
+    seed: int = 0,
+    *,
+    renderer: Renderer | None = None,
+) -> list[View]:
+    """Views of the scene as a depth camera would give them, for tests and offline runs.
+
+    poses: (N, 4, 4) `T_world_camera`, or a number of poses on the scene's camera path (None: 4). With `noise` the
+    scene's sensor noise is applied, reproducible by `seed`; a scene without noise stays clean.
+    """
+    if poses is None or isinstance(poses, int):
+        poses = spec.camera_path.poses(4 if poses is None else poses)
+    if not len(poses):
+        raise InputError("views_from_scene needs at least one pose")
+    renderer = renderer or Renderer(spec)
+    views = []
+    for index, T in enumerate(poses):
+        image = renderer.render(np.asarray(T, dtype=np.float64))
+        color, depth = apply_noise(image, spec, np.random.default_rng((seed, index))) if noise else (
+            image.color, image.depth_m)  # fmt: skip
+        pose = np.asarray(T, dtype=np.float64)
+        views.append(View(color, spec.intrinsics, pose, depth, stamp_ns=index * 33_333_333, name=f"{index:06d}"))
+    return views
+
+
+def apply_noise(image: RenderedView, spec: SceneSpec, rng: np.random.Generator) -> tuple[UInt8Array, Float32Array]:
+    """Colour and depth of an image with the scene's sensor noise (unchanged where the scene has none)."""
+    if spec.noise is None:
+        return image.color, image.depth_m
+    depth = structured_light_noise(image.depth_m, rng, spec.intrinsics.fx, spec.noise)
+    return color_noise(image.color, rng, spec.noise.color_sigma), depth
+
+
+def _parts(spec: SceneSpec, meshes: Sequence[Mesh]) -> list[_Part]:
+    """Room, table and objects as parts with consecutive faces."""
+    pieces: list[tuple[Mesh, Float64Array, Texture, int, bool]] = []
+    if spec.room is not None:
+        pieces += [(mesh, np.eye(4), texture, BACKGROUND, False) for mesh, texture in _room(spec.room)]
+    pieces.append((table_mesh(spec.table), np.eye(4), spec.table.texture, TABLE, False))
+    for index, (item, mesh) in enumerate(zip(spec.objects, meshes, strict=True)):
+        pieces.append((mesh, item.T_world_object, item.texture, index + 1, item.kind == "mesh"))
+    first = np.cumsum([0] + [len(mesh.faces) for mesh, *_ in pieces])
+    return [
+        _Part(mesh, T, texture, instance, int(start), painted)
+        for (mesh, T, texture, instance, painted), start in zip(pieces, first, strict=False)
+    ]
+
+
+def table_mesh(table: TableSpec) -> Mesh:
+    """The table top in the world frame, fine enough to carry the shadows at its vertices."""
+    slab = surfaces.box(np.array([*table.size_m, table.thickness_m]), bevel_m=0.004, max_edge_m=0.008)
+    return _mesh(slab.moved(np.array([0.0, 0.0, -table.thickness_m / 2])))
+
+
+def _mesh(surface: surfaces.Surface) -> Mesh:
+    return Mesh(surface.vertices.astype(np.float32), np.ascontiguousarray(surface.faces, dtype=np.int32))
+
+
+def _room(room: RoomSpec) -> list[tuple[Mesh, Texture]]:
+    """Floor, and walls with ceiling, facing inwards."""
+    shell = surfaces.box(np.asarray(room.size_m), max_edge_m=0.08)
+    shell = shell.moved(np.array([0.0, 0.0, room.floor_z_m + room.size_m[2] / 2]))
+    inward = shell.faces[:, ::-1]
+    on_floor = (np.abs(shell.vertices[inward][:, :, 2] - room.floor_z_m) < 1e-6).all(axis=1)
+    result = []
+    for chosen, texture in ((on_floor, room.floor), (~on_floor, room.walls)):
+        used, index = np.unique(inward[chosen], return_inverse=True)
+        result.append((_mesh(surfaces.Surface(shell.vertices[used], index.reshape(-1, 3))), texture))
+    return result
+
+
+def _corner_normals(mesh: Mesh, smooth: np.ndarray, crease_deg: float = 30.0) -> Float32Array:
+    """(F, 3, 3) unit normals: smooth across shallow edges, flat at edges sharper than `crease_deg`."""
+    cross = face_cross(mesh)
+    flat = (cross / np.maximum(np.linalg.norm(cross, axis=1, keepdims=True), 1e-30)).astype(np.float32)
+    corner = smooth[mesh.faces]
+    shallow = np.einsum("fkc,fc->fk", corner, flat) > np.cos(np.deg2rad(crease_deg))
+    return np.where(shallow[..., None], corner, flat[:, None, :])
+
+
+def _irradiance(points: np.ndarray, normals: np.ndarray, visible: np.ndarray, spec: SceneSpec) -> Float32Array:
+    """(F, 3, 3) RGB light at face corners from points, normals (F, 3, 3) and visibility (F, 3, L + 1)."""
+    sky = 0.65 + 0.35 * normals[..., 2:]  # more light from above
+    total = np.float32(spec.ambient) * visible[..., -1:] * sky * np.ones(3, dtype=np.float32)
+    for index, light in enumerate(spec.lights):
+        towards = np.asarray(light.position_m, dtype=np.float32) - points
+        squared = np.einsum("...i,...i->...", towards, towards)
+        cosine = np.einsum("...i,...i->...", towards, normals) / np.sqrt(squared)
+        strength = light.intensity * np.clip(cosine, 0.0, None) / squared * visible[..., index]
+        total = total + strength[..., None] * np.asarray(light.color, dtype=np.float32)
+    return total.astype(np.float32)
+
+
+def _highlight(
+    points: np.ndarray, directions: np.ndarray, normals: np.ndarray, lights: Sequence[LightSpec]
+) -> Float32Array:
+    """(N, 3) Blinn-Phong highlights of the lamps."""
+    to_eye = -directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    total = np.zeros_like(points)
+    for light in lights:
+        towards = np.asarray(light.position_m, dtype=np.float32) - points
+        towards /= np.linalg.norm(towards, axis=1, keepdims=True)
+        half = towards + to_eye
+        half /= np.maximum(np.linalg.norm(half, axis=1, keepdims=True), 1e-6)
+        cosine = np.clip(np.einsum("ni,ni->n", half, normals), 0.0, 1.0)
+        total += (cosine**48)[:, None] * (np.asarray(light.color, dtype=np.float32) * np.float32(light.intensity))
+    return total
+
+
+def _silhouettes(instance: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels on either side of a change of instance or a jump of depth."""
+    edge = np.zeros(instance.shape, dtype=bool)
+    for axis in (0, 1):
+        a, b = (np.s_[:-1], np.s_[1:]) if axis == 0 else (np.s_[:, :-1], np.s_[:, 1:])
+        with np.errstate(invalid="ignore"):
+            change = (instance[a] != instance[b]) | (np.abs(distance[a] - distance[b]) > 0.02 * distance[a])
+        edge[a] |= change
+        edge[b] |= change
+    return edge
