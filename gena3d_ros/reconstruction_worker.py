@@ -54,7 +54,11 @@ class Job:
             if self._ended.is_set():
                 return False
             self._ended.set()
-        self.finished(outcome)
+        try:
+            self.finished(outcome)
+        except Exception:
+            # Neither the worker's thread nor whoever displaced the job may suffer for its owner.
+            log.exception("a job's end could not be told")
         return True
 
     def abandon(self, reason: str) -> bool:
@@ -126,11 +130,7 @@ class LatestOnlyWorker:
 
     def _loop(self) -> None:
         while (job := self._next()) is not None:
-            try:
-                self._run(job)
-            except Exception:
-                # `finished` raised: the next job must run all the same.
-                log.exception("a job's end could not be told")
+            self._run(job)
             with self._condition:
                 self._running = None
 
