@@ -32,7 +32,7 @@ def decode_color(field: str, image_format: str, data: bytes | memoryview) -> UIn
     field names the message field in errors; raises `DataFormatError` for an unknown format or damaged bytes.
     """
     _check_format(field, image_format, ("png", "jpeg", "jpg"), data)
-    image = decode_image(field, data, cv2.IMREAD_COLOR)
+    image = decode_image(bytes(data), cv2.IMREAD_COLOR, field)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
@@ -67,7 +67,7 @@ def decode_depth(field: str, image_format: str, data: bytes | memoryview) -> Flo
     if not len(data):
         return None
     codec = _check_format(field, image_format, ("png", "tiff"), data)
-    image = decode_image(field, data, cv2.IMREAD_UNCHANGED)
+    image = decode_image(bytes(data), cv2.IMREAD_UNCHANGED, field)
     wanted = np.uint16 if codec == "png" else np.float32
     if image.ndim != 2 or image.dtype != wanted:
         got = f"{image.dtype} of shape {image.shape}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import DataFormatError
 from ..types import Float32Array, UInt8Array
+from .image_bytes import decode_image
 
 COLOR_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -45,15 +46,7 @@ def _decode(path: Path, flags: int) -> np.ndarray:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise DataFormatError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if data.size == 0:
-        raise DataFormatError(f"{path}: the file is empty (0 bytes); copy or record it again")
-    try:
-        image = cv2.imdecode(data, flags)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise DataFormatError(f"{path}: not an image that OpenCV can decode (truncated or of another format)")
-    return image
+    return decode_image(data.tobytes(), flags, str(path))
 
 
 def _check_size(path: Path, image: np.ndarray, size: tuple[int, int] | None) -> None:
