@@ -137,6 +137,41 @@ class ViewAccumulatorParameters(NodeParameters):
 class ReconstructionParameters(NodeParameters):
     """Node `reconstruction`."""
 
+    auto_reconstruct: bool = parameter(True, "reconstruct every new view set; false: only on request", live=True)
+    settle_s: float = parameter(
+        0.3, "after a change of the view set, further changes are awaited so long, s", bounds=(0.0, 60.0), live=True
+    )
+    restart_on_new_views: bool = parameter(
+        False, "new views stop the automatic work on older ones, instead of being next in turn", live=True
+    )
+    stereo: str = parameter(
+        "auto", "stereo matcher; auto: the cameras' depth where all views have it, else plane_sweep"
+    )
+    segmenter: str = parameter("tabletop", "what finds the objects")
+    generator: str = parameter("observed", "what completes the objects")
+    refine_poses: bool = parameter(True, "align the views to one another before their depth is merged")
+    max_faces: int = parameter(20_000, "face budget of each mesh", bounds=(4, 1_000_000))
+    watertight: bool = parameter(False, "close every mesh, also where nothing was seen")
+    device: str = parameter("cpu", "torch device of the stages that use torch: cpu, cuda, cuda:1, ...")
+    hypotheses: int = parameter(
+        1, "samples of each object that the generator draws in automatic work", bounds=(1, 64), live=True
+    )
+    seed: int = parameter(0, "seed of automatic work", bounds=(0, 2**31 - 1), live=True)
+    output_directory: str = parameter("~/.ros/gena3d", "~/save_scene writes below this folder only", live=True)
+    object_frame_prefix: str = parameter(
+        "", "TF frames of objects are this and the id; empty: object_, behind the node's namespace", live=True
+    )
+    tf_rate_hz: float = parameter(10.0, "rate at which object frames are sent; 0: never", bounds=(0.0, 100.0))
+    marker_faces: int = parameter(10_000, "faces of all meshes in `markers` together", bounds=(100, 200_000), live=True)
+    marker_colors: str = parameter(
+        "texture", "what the colours of `markers` show", choices=("texture", "confidence", "observed"), live=True
+    )
+    collision_faces: int = parameter(2_000, "faces of each mesh in `planning_scene`", bounds=(20, 5_000), live=True)
+
+    def check(self) -> None:
+        if not self.output_directory:
+            raise InputError("output_directory is empty: name the folder below which ~/save_scene may write")
+
 
 @dataclass(frozen=True)
 class CameraSimParameters(NodeParameters):
