@@ -31,7 +31,7 @@ INPUT_TOPICS: Mapping[str, Sequence[str]] = {
 }
 """Topics that a user may have under other names -> the endings that image transports add to them."""
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""Fast DDS 3 reads the first, Fast DDS 2 (Humble, Jazzy) the second."""
+"""Fast DDS 3 reads the first and complains about the second, which Fast DDS 2 (Humble, Jazzy) reads."""
 SHARED_MEMORY_BYTES_PER_NODE = 40 * 2**20
 POLL_S = 0.2
 
@@ -112,7 +112,9 @@ def shared_memory_environment(nodes: int, environment: Mapping[str, str] = os.en
     if free.f_bavail * free.f_frsize < needed:
         log.warning("/dev/shm has less than %d MB free: large images go through UDP, slower", needed // 2**20)
         return {}
-    return dict.fromkeys(PROFILE_VARIABLES, str(share_file("config/fastdds_shm.xml")))
+    folders = [*environment.get("LD_LIBRARY_PATH", "").split(":"), f"{sys.prefix}/lib"]
+    is_version_2 = any(next(Path(folder).glob("libfastrtps.so*"), None) for folder in folders if folder)
+    return {PROFILE_VARIABLES[is_version_2]: str(share_file("config/fastdds_shm.xml"))}
 
 
 def run(options: Options, stop: threading.Event) -> int:

@@ -240,5 +240,8 @@ def run(node_class: Callable[[], LifecycleNode], args: Sequence[str] | None = No
         print(describe(error), file=sys.stderr)
         return 1
     finally:
+        # A launcher often sends its own SIGINT after the terminal's; at interpreter exit it would count as a crash.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         if context.ok():
             rclpy.shutdown()

@@ -1,5 +1,6 @@
 """Brings up perception: `ros2 launch gena3d_ros perception.launch.py source:=sim`; --show-args lists the arguments."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
@@ -84,7 +85,7 @@ def start(context: LaunchContext) -> list:
                 remappings=remappings if name == "view_accumulator" else [],
                 ros_arguments=["--log-level", f"{name}:={value['log_level']}"],
                 output="screen",
-                on_exit=[Shutdown(reason=f"{name} ended")],
+                on_exit=shut_down_once(f"{name} ended"),
             )
         )
     profile = shared_memory_environment(len(names)) if is_true("shared_memory") else {}
@@ -103,10 +104,20 @@ def autostart(names: tuple[str, ...], namespace: str) -> list:
         output="screen",
     )
 
-    def on_exit(event, context: LaunchContext) -> list:
-        return [Shutdown(reason="the nodes could not be started")] if event.returncode else []
+    handler = OnProcessExit(
+        target_action=process, on_exit=shut_down_once("the nodes could not be started", failed=True)
+    )
+    return [process, RegisterEventHandler(handler)]
 
-    return [process, RegisterEventHandler(OnProcessExit(target_action=process, on_exit=on_exit))]
+
+def shut_down_once(reason: str, failed: bool = False) -> Callable[..., list]:
+    """Handler of a process's exit that ends the launch, `failed`: only when the exit code is not 0."""
+
+    def on_exit(event, context: LaunchContext) -> list:
+        # A second shutdown while the first is under way makes launch_ros report errors of its own.
+        return [] if context.is_shutdown or (failed and event.returncode == 0) else [Shutdown(reason=reason)]
+
+    return on_exit
 
 
 def generate_launch_description() -> LaunchDescription:
