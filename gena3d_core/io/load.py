@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataFormatError, InputError
 from ..types import View
 from ..views import select_keyframes, select_poses
+from .nerfstudio import PosedImages
+from .plain_images import is_plain_images, refuse_plain_images
 from .rgbd_folder import RgbdFolder
 
 SHORTLIST = 3
 """A reader that must choose decodes at most so many times the views it returns, to compare their sharpness."""
 
 Reader = Callable[[Path, "Sequence[int] | None", "int | None"], list[View]]
+SIGNS = (
+    ("rosbag", "metadata.yaml"),
+    ("nerfstudio", "transforms.json"),
+    ("rgbd", "camera.json"),
+    ("rgbd", "color"),
+    ("rosbag", "*.mcap"),
+    ("rosbag", "*.db3"),
+)
+"""What a folder holds that gives its kind away, most telling first."""
+SUFFIXES = {".json": "nerfstudio", ".mcap": "rosbag", ".db3": "rosbag"}
+KINDS = (
+    "an RGB-D folder (camera.json, color/, depth/, pose/), a nerfstudio transforms.json, or a rosbag2 folder, .mcap or "
+    ".db3 file"
+)
 
 
 def load_views(path: str | Path, frames: Sequence[int] | None = None, max_views: int | None = None) -> list[View]:
@@ -41,34 +58,54 @@ def load_views(path: str | Path, frames: Sequence[int] | None = None, max_views:
 def input_kind(path: Path) -> str:
     """Key of `READERS` for what lies at `path`. Raises `DataFormatError` if nothing that can be read does."""
     if path.is_dir():
-        for kind, sign in (("rosbag", "metadata.yaml"), ("nerfstudio", "transforms.json"), ("rgbd", "camera.json")):
-            if (path / sign).is_file():
-                return kind
-        if (path / "color").is_dir():
-            return "rgbd"
-        for kind, pattern in (("rosbag", "*.mcap"), ("rosbag", "*.db3")):
+        for kind, pattern in SIGNS:
             if any(path.glob(pattern)):
                 return kind
     elif path.suffix.lower() in SUFFIXES:
         return SUFFIXES[path.suffix.lower()]
-    raise DataFormatError(
-        f"{path}: neither an RGB-D folder (camera.json, color/, depth/, pose/), nor a nerfstudio transforms.json, "
-        "nor a rosbag2 folder or .mcap/.db3 file"
-    )
+    if is_plain_images([path]):
+        return "images"
+    raise DataFormatError(f"{path}: not a recording that can be read; wanted {KINDS}")
 
 
 def _read_rgbd(path: Path, frames: Sequence[int] | None, max_views: int | None) -> list[View]:
     folder = RgbdFolder.open(path)
+    return _read_chosen(folder, folder.frames, frames, max_views, lambda f: folder.pose(f))
+
+
+def _read_nerfstudio(path: Path, frames: Sequence[int] | None, max_views: int | None) -> list[View]:
+    posed = PosedImages.open(path)
+    return _read_chosen(posed, posed.frames, frames, max_views, lambda f: posed.T_world_camera[f])
+
+
+def _read_chosen(
+    source: Any,
+    available: Sequence[int],
+    frames: Sequence[int] | None,
+    max_views: int | None,
+    pose_of: Callable[[int], np.ndarray],
+) -> list[View]:
     if frames is not None:
-        folder.check_frames(frames)
-        return [folder.read(frame) for frame in sorted(frames)]
-    chosen: Sequence[int] = folder.frames
-    if max_views is not None and len(chosen) > max_views:
-        poses = np.stack([folder.pose(frame) for frame in chosen])
+        source.check_frames(frames)
+        return [source.read(frame) for frame in sorted(frames)]
+    chosen = list(available)
+    if max_views is not None and len(chosen) > SHORTLIST * max_views:
+        poses = np.stack([pose_of(frame) for frame in chosen])
         chosen = [chosen[i] for i in select_poses(poses, SHORTLIST * max_views)]
-    views = [folder.read(frame) for frame in chosen]
+    views = [source.read(frame) for frame in chosen]
     return views if max_views is None else select_keyframes(views, max_views)
 
 
-SUFFIXES: dict[str, str] = {}
-READERS: dict[str, Reader] = {"rgbd": _read_rgbd}
+def _read_rosbag(path: Path, frames: Sequence[int] | None, max_views: int | None) -> list[View]:
+    # The library behind it takes longer to import than all other readers together.
+    from .rosbag import load_rosbag
+
+    return load_rosbag(path, frames, max_views)
+
+
+READERS: dict[str, Reader] = {
+    "rgbd": _read_rgbd,
+    "nerfstudio": _read_nerfstudio,
+    "rosbag": _read_rosbag,
+    "images": lambda path, _frames, _max_views: refuse_plain_images([path]),
+}
