@@ -10,6 +10,8 @@ import numpy as np
 from ..errors import InputError
 from ..types import Float32Array, UInt8Array, require_shape
 
+_VERY_FAR_M = 1e6
+
 
 @dataclass(frozen=True)
 class NoiseSpec:
@@ -87,9 +89,8 @@ def structured_light_noise(
     if spec.flying_pixels > 0:
         low, high = _local_range(depth)
         share = rng.random((height, width), dtype=np.float32)
-        span = np.where(np.isfinite(high), high, low) - low
-        between = low + span * rng.random((height, width), dtype=np.float32)
-        noisy = np.where(step & np.isfinite(high) & (share < spec.flying_pixels), between, noisy)
+        between = low + (high - low) * rng.random((height, width), dtype=np.float32)
+        noisy = np.where(step & (high < _VERY_FAR_M) & (share < spec.flying_pixels), between, noisy)
     lost = step & (rng.random((height, width), dtype=np.float32) < spec.edge_dropout)
     lost |= _grazing(depth, focal_px, spec.grazing_dropout_deg) & ~step
     lost |= _blobs((height, width), rng, spec.dropout)
@@ -119,8 +120,8 @@ def _jittered(depth: np.ndarray, rng: np.random.Generator, sigma_px: float) -> n
 
 
 def _local_range(depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest and farthest depth in the 3x3 neighbourhood; missing depth counts as infinitely far."""
-    filled = np.where(np.isfinite(depth), depth, np.float32(np.inf))
+    """Nearest and farthest depth in the 3x3 neighbourhood; missing depth counts as very far."""
+    filled = np.where(np.isfinite(depth), depth, np.float32(_VERY_FAR_M))
     kernel = np.ones((3, 3), dtype=np.uint8)
     return cv2.erode(filled, kernel), cv2.dilate(filled, kernel)
 
@@ -128,7 +129,7 @@ def _local_range(depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _depth_step(depth: np.ndarray) -> np.ndarray:
     """Pixels (H, W) bool beside a jump of depth of more than 3 % or beside missing depth."""
     low, high = _local_range(depth)
-    return np.isfinite(low) & ~(high <= np.float32(1.03) * low)
+    return (low < _VERY_FAR_M) & (high > np.float32(1.03) * low)
 
 
 def _grazing(depth: np.ndarray, focal_px: float, limit_deg: float) -> np.ndarray:

@@ -53,7 +53,8 @@ def _embree_caster(vertices: np.ndarray, faces: np.ndarray) -> RayCaster:
         hit = scene.run(
             np.ascontiguousarray(origins, np.float32),
             np.ascontiguousarray(directions, np.float32),
-            dists=None if max_distance is None else np.ascontiguousarray(max_distance, np.float32),
+            # Embree shortens the rays in place
+            dists=None if max_distance is None else np.array(max_distance, np.float32),
             output=1,
         )
         return Hits(hit["primID"], hit["tfar"], hit["u"], hit["v"])

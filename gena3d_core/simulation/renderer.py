@@ -11,16 +11,12 @@ from ..errors import InputError
 from ..geometry import transforms
 from ..geometry.camera import pixel_rays
 from ..geometry.mesh import face_cross, vertex_normals
-from ..types import Float32Array, Float64Array, Int32Array, Intrinsics, Mesh, UInt8Array, View
-from . import surfaces
+from ..types import Float32Array, Int32Array, Intrinsics, Mesh, UInt8Array, View
 from .lighting import bake
 from .noise import color_noise, structured_light_noise
+from .parts import BACKGROUND, Part, scene_parts
 from .ray_casting import Hits, make_caster
-from .scene import LightSpec, RoomSpec, SceneSpec, TableSpec, object_mesh
-from .textures import Texture, evaluate
-
-BACKGROUND = -1
-TABLE = 0
+from .scene import LightSpec, SceneSpec, object_mesh
 
 _SUBPIXELS = np.array([(-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125)], dtype=np.float32)
 _MISS_COLOR = np.array([0.72, 0.74, 0.76], dtype=np.float32)
@@ -40,18 +36,6 @@ class RenderedView:
     instance_ids: Int32Array
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """A mesh in its place: instance id, and the look of its faces, which start at `first_face` of the whole scene."""
-
-    mesh: Mesh
-    T_world_part: Float64Array
-    texture: Texture
-    instance: int
-    first_face: int
-    painted: bool = False
-
-
 class Renderer:
     """Renders one scene from any pose; building it casts the shadow rays once.
 
@@ -64,12 +48,13 @@ class Renderer:
     def __init__(self, spec: SceneSpec, *, shadow_samples: int = 8) -> None:
         self.spec = spec
         self.meshes: tuple[Mesh, ...] = tuple(object_mesh(o) for o in spec.objects)
-        self._parts = _parts(spec, self.meshes)
+        self._parts = scene_parts(spec, self.meshes)
         vertices = np.concatenate([transforms.apply(p.T_world_part, p.mesh.vertices) for p in self._parts])
         counts = np.cumsum([0] + [len(p.mesh.vertices) for p in self._parts])
         faces = np.concatenate([p.mesh.faces + offset for p, offset in zip(self._parts, counts, strict=False)])
         self._caster = make_caster(vertices, faces)
         part_sizes = [len(p.mesh.faces) for p in self._parts]
+        self._first_face = np.cumsum([0, *part_sizes])
         self._face_part = np.repeat(np.arange(len(self._parts), dtype=np.int16), part_sizes)
         self._part_instance = np.array([p.instance for p in self._parts], dtype=np.int32)
         world = Mesh(vertices, faces)
@@ -117,27 +102,23 @@ class Renderer:
         part_of = np.where(hits.face >= 0, self._face_part[hits.face], np.int16(-1))
         order = np.argsort(part_of, kind="stable")
         bounds = np.searchsorted(part_of[order], np.arange(len(self._parts) + 1))
-        for index, part in enumerate(self._parts):
+        for index in range(len(self._parts)):
             rows = order[bounds[index] : bounds[index + 1]]
             if len(rows):
                 seen = Hits(hits.face[rows], hits.distance[rows], hits.u[rows], hits.v[rows])
-                color[rows] = self._shade_part(part, eye, directions[rows], seen)
+                color[rows] = self._shade_part(index, eye, directions[rows], seen)
         return color
 
-    def _shade_part(self, part: _Part, eye: np.ndarray, directions: np.ndarray, hits: Hits) -> Float32Array:
+    def _shade_part(self, index: int, eye: np.ndarray, directions: np.ndarray, hits: Hits) -> Float32Array:
+        part: Part = self._parts[index]
         weights = np.stack([1.0 - hits.u - hits.v, hits.u, hits.v], axis=1)
         points = eye + directions * hits.distance[:, None]
-        if part.painted and part.mesh.vertex_colors is not None:
-            corners = part.mesh.vertex_colors[part.mesh.faces[hits.face - part.first_face]] / np.float32(255.0)
-            albedo = np.einsum("nk,nkc->nc", weights, corners)
-        else:
-            albedo = evaluate(part.texture, transforms.apply(transforms.inverse(part.T_world_part), points))
+        albedo = part.albedo(points, hits.face - self._first_face[index], weights)
         light = np.einsum("nk,nkc->nc", weights, self._corner_light[hits.face])
         radiance = albedo * albedo * light  # colours are display values: their square is close to linear light
         if part.texture.gloss > 0:
             normal = np.einsum("nk,nkc->nc", weights, self._corner_normals[hits.face])
-            normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
-            radiance += part.texture.gloss * _highlight(points, directions, normal, self.spec.lights)
+            radiance += np.float32(part.texture.gloss) * _highlight(points, directions, normal, self.spec.lights)
         return np.sqrt(np.clip(radiance, 0.0, 1.0))
 
 
@@ -177,44 +158,6 @@ def apply_noise(image: RenderedView, spec: SceneSpec, rng: np.random.Generator) 
     return color_noise(image.color, rng, spec.noise.color_sigma), depth
 
 
-def _parts(spec: SceneSpec, meshes: Sequence[Mesh]) -> list[_Part]:
-    """Room, table and objects as parts with consecutive faces."""
-    pieces: list[tuple[Mesh, Float64Array, Texture, int, bool]] = []
-    if spec.room is not None:
-        pieces += [(mesh, np.eye(4), texture, BACKGROUND, False) for mesh, texture in _room(spec.room)]
-    pieces.append((table_mesh(spec.table), np.eye(4), spec.table.texture, TABLE, False))
-    for index, (item, mesh) in enumerate(zip(spec.objects, meshes, strict=True)):
-        pieces.append((mesh, item.T_world_object, item.texture, index + 1, item.kind == "mesh"))
-    first = np.cumsum([0] + [len(mesh.faces) for mesh, *_ in pieces])
-    return [
-        _Part(mesh, T, texture, instance, int(start), painted)
-        for (mesh, T, texture, instance, painted), start in zip(pieces, first, strict=False)
-    ]
-
-
-def table_mesh(table: TableSpec) -> Mesh:
-    """The table top in the world frame, fine enough to carry the shadows at its vertices."""
-    slab = surfaces.box(np.array([*table.size_m, table.thickness_m]), bevel_m=0.004, max_edge_m=0.008)
-    return _mesh(slab.moved(np.array([0.0, 0.0, -table.thickness_m / 2])))
-
-
-def _mesh(surface: surfaces.Surface) -> Mesh:
-    return Mesh(surface.vertices.astype(np.float32), np.ascontiguousarray(surface.faces, dtype=np.int32))
-
-
-def _room(room: RoomSpec) -> list[tuple[Mesh, Texture]]:
-    """Floor, and walls with ceiling, facing inwards."""
-    shell = surfaces.box(np.asarray(room.size_m), max_edge_m=0.08)
-    shell = shell.moved(np.array([0.0, 0.0, room.floor_z_m + room.size_m[2] / 2]))
-    inward = shell.faces[:, ::-1]
-    on_floor = (np.abs(shell.vertices[inward][:, :, 2] - room.floor_z_m) < 1e-6).all(axis=1)
-    result = []
-    for chosen, texture in ((on_floor, room.floor), (~on_floor, room.walls)):
-        used, index = np.unique(inward[chosen], return_inverse=True)
-        result.append((_mesh(surfaces.Surface(shell.vertices[used], index.reshape(-1, 3))), texture))
-    return result
-
-
 def _corner_normals(mesh: Mesh, smooth: np.ndarray, crease_deg: float = 30.0) -> Float32Array:
     """(F, 3, 3) unit normals: smooth across shallow edges, flat at edges sharper than `crease_deg`."""
     cross = face_cross(mesh)
@@ -241,16 +184,26 @@ def _highlight(
     points: np.ndarray, directions: np.ndarray, normals: np.ndarray, lights: Sequence[LightSpec]
 ) -> Float32Array:
     """(N, 3) Blinn-Phong highlights of the lamps."""
-    to_eye = -directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    eye_distance = np.sqrt(_dot(directions, directions))
+    normal_length = np.sqrt(_dot(normals, normals)) + np.float32(1e-6)
+    normal_eye = -_dot(normals, directions) / (eye_distance * normal_length)
     total = np.zeros_like(points)
     for light in lights:
         towards = np.asarray(light.position_m, dtype=np.float32) - points
-        towards /= np.linalg.norm(towards, axis=1, keepdims=True)
-        half = towards + to_eye
-        half /= np.maximum(np.linalg.norm(half, axis=1, keepdims=True), 1e-6)
-        cosine = np.clip(np.einsum("ni,ni->n", half, normals), 0.0, 1.0)
-        total += (cosine**48)[:, None] * (np.asarray(light.color, dtype=np.float32) * np.float32(light.intensity))
+        distance = np.sqrt(_dot(towards, towards))
+        normal_light = _dot(normals, towards) / (distance * normal_length)
+        eye_light = -_dot(directions, towards) / (eye_distance * distance)
+        # normal · (light + eye) / |light + eye|, without forming the half vector
+        cosine = (normal_light + normal_eye) / np.sqrt(np.maximum(2.0 + 2.0 * eye_light, 1e-6))
+        power = np.clip(cosine, 0.0, 1.0)
+        for _ in range(5):  # to the 32nd
+            power *= power
+        total += power[:, None] * (np.asarray(light.color, dtype=np.float32) * np.float32(light.intensity))
     return total
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.einsum("ni,ni->n", a, b)
 
 
 def _silhouettes(instance: np.ndarray, distance: np.ndarray) -> np.ndarray:
