@@ -1,0 +1,35 @@
+"""Quality of service of every topic; users may override all of it by parameters (`qos_overrides.*`)."""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+IMAGE_DEPTH = 5
+_RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
+
+
+def images(reliability: str = "reliable") -> QoSProfile:
+    """Camera streams. `best_effort` meets any publisher but loses images above half a megabyte on the default
+    transport of Fast DDS; `reliable` needs a reliable publisher."""
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=IMAGE_DEPTH, reliability=_RELIABILITY[reliability])
+
+
+def latched(depth: int = 1) -> QoSProfile:
+    """Results: reliable, and kept for those who come later."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )
+
+
+def reliable(depth: int = 10) -> QoSProfile:
+    """Small streams that nobody needs after the fact."""
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def overridable() -> QoSOverridingOptions:
+    """Lets parameters `qos_overrides.<topic>.<publisher|subscription>.<policy>` override a profile."""
+    return QoSOverridingOptions.with_default_policies()
