@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,16 +75,15 @@ def scene_parts(spec: SceneSpec, meshes: Sequence[Mesh]) -> list[Part]:
     return parts
 
 
-def _plane_map(texture: Texture, size_m: Sequence[float], z_m: float, pixel_m: float) -> PlaneMap:
-    """Map of a horizontal rectangle around the z axis, filtered from two by two samples a pixel."""
-    width, height = (max(1, round(2 * s / pixel_m)) for s in size_m)
+@functools.lru_cache(maxsize=8)
+def _plane_map(texture: Texture, size_m: tuple[float, float], z_m: float, pixel_m: float) -> PlaneMap:
+    """Map of a horizontal rectangle around the z axis; scenes share tables and floors, hence the cache."""
+    width, height = (max(1, round(s / pixel_m)) for s in size_m)
     low = -np.asarray(size_m, dtype=np.float64) / 2.0
-    x = low[0] + (np.arange(width) + 0.5) * pixel_m / 2
-    y = low[1] + (np.arange(height) + 0.5) * pixel_m / 2
+    x, y = (low[0] + (np.arange(width) + 0.5) * pixel_m), (low[1] + (np.arange(height) + 0.5) * pixel_m)
     points = np.stack([*np.meshgrid(x, y), np.full((height, width), z_m)], axis=-1).astype(np.float32)
-    fine = evaluate(texture, points.reshape(-1, 3)).reshape(height, width, 3)
-    image = cv2.resize(fine, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
-    return PlaneMap(np.round(image * 255.0).astype(np.uint8), low, pixel_m)
+    color = evaluate(texture, points.reshape(-1, 3)).reshape(height, width, 3)
+    return PlaneMap(np.round(color * 255.0).astype(np.uint8), low, pixel_m)
 
 
 def _table_parts(table: TableSpec) -> list[Part]:
@@ -111,7 +111,7 @@ def _room_parts(room: RoomSpec) -> list[Part]:
     inward = surfaces.Surface(shell.vertices, shell.faces[:, ::-1])
     floor = (np.abs(inward.vertices[inward.faces][:, :, 2] - room.floor_z_m) < 1e-6).all(axis=1)
     walls = paint(_submesh(inward, ~floor), room.walls)
-    plane = _plane_map(room.floor, room.size_m[:2], room.floor_z_m, 0.006)
+    plane = _plane_map(room.floor, room.size_m[:2], room.floor_z_m, 0.01)
     return [
         Part(_submesh(inward, floor), BACKGROUND, room.floor, np.eye(4), plane=plane),
         Part(walls, BACKGROUND, room.walls, np.eye(4), painted=True),

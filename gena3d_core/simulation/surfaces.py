@@ -125,24 +125,23 @@ def box(size_m: np.ndarray, bevel_m: float = 0.0, max_edge_m: float = 0.006) -> 
         flat = h - bevel
         inner = np.linspace(-flat, flat, max(1, int(np.ceil(2 * flat / max_edge_m))) + 1)
         lines.append(np.concatenate([-flat - rounding[::-1], inner, flat + rounding]))
-    pieces, faces, offset = [], [], 0
+    counts = [len(line) for line in lines]
+    keys, faces, offset = [], [], 0
     for axis in range(3):
         u, v = (axis + 1) % 3, (axis + 2) % 3
-        nu, nv = len(lines[u]), len(lines[v])
-        index = np.arange(nu * nv).reshape(nu, nv)
+        index = np.arange(counts[u] * counts[v]).reshape(counts[u], counts[v])
         a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
         quads = np.stack([a, b, c, a, c, d], axis=-1).reshape(-1, 3)
-        for sign in (1.0, -1.0):
-            points = np.empty((nu, nv, 3))
-            points[..., u], points[..., v] = lines[u][:, None], lines[v][None, :]
-            points[..., axis] = sign * half[axis]
-            pieces.append(points.reshape(-1, 3))
+        for sign in (1, -1):
+            step = np.empty((*index.shape, 3), dtype=np.int64)
+            step[..., u], step[..., v] = np.arange(counts[u])[:, None], np.arange(counts[v])[None, :]
+            step[..., axis] = counts[axis] - 1 if sign > 0 else 0
+            keys.append(np.ravel_multi_index(tuple(step.reshape(-1, 3).T), counts))
             faces.append((quads if sign > 0 else quads[:, ::-1]) + offset)
-            offset += nu * nv
-    stacked = np.concatenate(pieces)
-    # the six sheets share their border points exactly, up to rounding: one vertex for each position
-    _, first, inverse = np.unique(np.round(stacked, 9), axis=0, return_index=True, return_inverse=True)
-    vertices = stacked[first]
+            offset += index.size
+    # the six sheets share their border points: one vertex for each position on the lines
+    unique, inverse = np.unique(np.concatenate(keys), return_inverse=True)
+    vertices = np.stack([line[i] for line, i in zip(lines, np.unravel_index(unique, counts), strict=True)], axis=1)
     if bevel > 0:
         core = np.clip(vertices, -(half - bevel), half - bevel)
         offset_from_core = vertices - core
