@@ -1,6 +1,6 @@
 """Posed images with nerfstudio's (or instant-ngp's) transforms.json.
 
-That format's cameras look along -z with y up (OpenGL) and its pixel centres lie at half-integers; both are converted. The
+Its cameras look along -z with y up (OpenGL) and its pixel centres lie at half-integers; both are converted. The
 world is taken as metric with z up, nerfstudio's convention; a top-level `up` vector (instant-ngp) that says otherwise
 is turned to z, and an `applied_scale` is divided out.
 """

@@ -59,7 +59,8 @@ def metres(raw: np.ndarray) -> Float32Array:
     """(H, W) float32 metres, NaN invalid, from integers (millimetres, 0 invalid) or floats (metres)."""
     depth_m = raw.astype(np.float32)
     if raw.dtype.kind == "u":
-        depth_m *= np.float32(0.001)
+        # Division gives the nearest float to each whole millimetre, so that it can be told to be one.
+        depth_m /= np.float32(1000.0)
     depth_m[~np.isfinite(depth_m) | (depth_m <= 0)] = np.nan
     return depth_m
 
