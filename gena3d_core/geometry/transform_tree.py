@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.spatial.transform import Rotation, Slerp
+from scipy.spatial.transform import Rotation
 
 from ..errors import InputError
 from ..types import Float64Array, require_rigid
@@ -43,12 +43,20 @@ class _Edge:
         T[:3] = np.array(self.rows[12 * at : 12 * at + 12]).reshape(3, 4)
         return T
 
+    def keep(self, first_ns: int, last_ns: int) -> None:
+        start, end = bisect_left(self.stamps_ns, first_ns), bisect_right(self.stamps_ns, last_ns)
+        self.stamps_ns, self.rows = self.stamps_ns[start:end], self.rows[12 * start : 12 * end]
+
 
 class TransformTree:
-    """Frames in a tree, each with one parent, as TF has it. Not thread-safe."""
+    """Frames in a tree, each with one parent, as TF has it. Not thread-safe.
 
-    def __init__(self) -> None:
+    history_s: samples older than the newest of their link by more than this are forgotten.
+    """
+
+    def __init__(self, history_s: float = float("inf")) -> None:
         self._edges: dict[str, _Edge] = {}
+        self._history_s = history_s
 
     @property
     def frames(self) -> tuple[str, ...]:
@@ -65,6 +73,22 @@ class TransformTree:
         if edge is None or edge.parent != parent or edge.static != static:
             edge = self._edges[child] = _Edge(parent, static)
         edge.put(0 if static else stamp_ns, T_parent_child)
+        # A tenth more than the history, so that the arrays are seldom copied.
+        if edge.stamps_ns[-1] - edge.stamps_ns[0] > 1.1 * self._history_s * NS:
+            edge.keep(edge.stamps_ns[-1] - round(self._history_s * NS), edge.stamps_ns[-1])
+
+    def newest_ns(self, child: str) -> int | None:
+        """Stamp of the newest sample of the link above `child`; None for a static or unknown one."""
+        edge = self._edges.get(child.lstrip("/"))
+        return None if edge is None or edge.static else edge.stamps_ns[-1]
+
+    def forget_after(self, stamp_ns: int) -> None:
+        """Forget what is newer than `stamp_ns`: time has jumped back. Static transforms stay."""
+        for child, edge in list(self._edges.items()):
+            if not edge.static:
+                edge.keep(edge.stamps_ns[0], stamp_ns)
+                if not edge.stamps_ns:
+                    del self._edges[child]
 
     def root(self, frame: str) -> str:
         """The frame at the top of the tree that holds `frame`. Raises `TransformLookupError` for an unknown frame."""
@@ -134,6 +158,7 @@ class TransformTree:
 
 
 def _interpolate(T_a: Float64Array, T_b: Float64Array, fraction: float) -> Float64Array:
-    rotations = Rotation.from_matrix(np.stack([T_a[:3, :3], T_b[:3, :3]]))
-    R = Slerp([0.0, 1.0], rotations)(fraction).as_matrix()
+    # The same as scipy's Slerp, which takes four times as long to set up.
+    turn = Rotation.from_matrix(T_a[:3, :3].T @ T_b[:3, :3]).as_rotvec()
+    R = T_a[:3, :3] @ Rotation.from_rotvec(fraction * turn).as_matrix()
     return transforms.rigid(R, (1 - fraction) * T_a[:3, 3] + fraction * T_b[:3, 3])
