@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
+from .errors import InputError
+from .observed import ObservedSurface
 from .types import CancelCheck, CompletedObject, ObjectObservation, ProgressCallback
 
 
@@ -27,3 +29,17 @@ class ObjectGenerator(Protocol):
         when `cancelled()` becomes true and `InputError` for an observation that holds no points.
         """
         ...
+
+
+GENERATORS: dict[str, Callable[..., ObjectGenerator]] = {"observed": ObservedSurface}
+"""Generators by name."""
+
+
+def make_generator(name: str, **options: Any) -> ObjectGenerator:
+    """The generator called `name`; raises `InputError` for an unknown name or option."""
+    if name not in GENERATORS:
+        raise InputError(f"unknown generator '{name}'; choose one of: {', '.join(sorted(GENERATORS))}")
+    try:
+        return GENERATORS[name](**options)
+    except TypeError as error:
+        raise InputError(f"generator '{name}' does not take the options {sorted(options)}: {error}") from error

@@ -1,0 +1,1 @@
+"""What hides objects from the views."""

@@ -1,0 +1,114 @@
+"""Closes an observed surface where it rests on its support: walls go down to the plane, the footprint is capped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+
+from ..geometry import transforms
+from ..types import BoolArray
+from .patches import DepthPatch, sample_patch
+from .tsdf import LAYERS_BELOW, TsdfVolume
+
+REACH_M = 0.02
+"""How far a lower rim may end above the support and still be taken to go down to it."""
+SEE_THROUGH_M = 0.004
+"""A view that measures this much behind a grid point just above the support, off the object, proves it empty."""
+FOOTPRINT_CLOSING_M = 0.012
+"""Gaps in the projection of the observed surface that are closed, before enclosed holes are filled."""
+
+
+@dataclass(frozen=True, eq=False)
+class SupportClosure:
+    """A volume with its lower end completed; `added` (X, Y, Z) bool marks the grid points that no view measured."""
+
+    volume: TsdfVolume
+    added: BoolArray
+
+
+def close_on_support(volume: TsdfVolume, patches: Sequence[DepthPatch], reach_m: float = REACH_M) -> SupportClosure:
+    """Extend the lower rim of a volume fused with a support down to the plane and cap the footprint beneath.
+
+    A column whose lowest known grid point lies within `reach_m` of the plane keeps its value down to the plane, unless
+    a view proves the space under it empty. The cap covers the hull of those columns' inside, as far as it lies beneath
+    the observed surface and no view sees the support there. Nothing is added elsewhere.
+    """
+    voxel = volume.voxel_size_m
+    known = np.isfinite(volume.distance_m)
+    heights = (np.arange(known.shape[2]) - (LAYERS_BELOW - 0.5)) * voxel
+    lowest = np.argmax(known, axis=2)
+    grounded = known.any(axis=2) & (heights[lowest] < reach_m)
+    rim_value = np.take_along_axis(volume.distance_m, lowest[..., None], axis=2)[..., 0]
+    layers = np.arange(known.shape[2])
+    extend = grounded[..., None] & (layers >= LAYERS_BELOW) & (layers < lowest[..., None])
+    distance = np.where(extend, rim_value[..., None], volume.distance_m)
+    extend_inside = extend & (distance < 0)
+    seen_empty = _proven_empty(volume, patches, extend_inside)
+    distance[seen_empty] = np.nan
+
+    # Solid = extruded object above the plane: the larger of both signed distances.
+    bottom = LAYERS_BELOW
+    inside = distance[:, :, bottom] < 0
+    footprint = inside | _footprint(volume, distance, inside, patches)
+    first = distance[:, :, bottom]
+    first = np.where(footprint & ~np.isfinite(first), -0.5 * voxel, first)
+    near = layers < bottom + 4
+    distance[:, :, near] = np.maximum(distance[:, :, near], -heights[near])
+    distance[:, :, bottom] = np.maximum(first, -0.5 * voxel)
+    distance[:, :, bottom - 1] = np.where(np.isfinite(first), np.maximum(first, 0.5 * voxel), np.nan)
+    return SupportClosure(replace(volume, distance_m=distance), np.isfinite(distance) & ~known)
+
+
+def _proven_empty(volume: TsdfVolume, patches: Sequence[DepthPatch], candidates: BoolArray) -> BoolArray:
+    """The candidates (X, Y, Z) through which at least one view sees something farther that is not the object."""
+    index = np.argwhere(candidates)
+    points_m = transforms.apply(volume.T_world_grid, index * volume.voxel_size_m)
+    empty = _seen_through(patches, points_m)
+    result = np.zeros(candidates.shape, dtype=bool)
+    result[tuple(index[empty].T)] = True
+    return result
+
+
+def _seen_through(patches: Sequence[DepthPatch], points_m: np.ndarray) -> BoolArray:
+    empty = np.zeros(len(points_m), dtype=bool)
+    for patch in patches:
+        samples = sample_patch(patch, points_m)
+        with np.errstate(invalid="ignore"):
+            empty |= ~samples.on_object & (samples.surface_m - samples.depth_m > SEE_THROUGH_M)
+    return empty
+
+
+def _footprint(volume: TsdfVolume, distance: np.ndarray, inside: BoolArray, patches: Sequence[DepthPatch]) -> BoolArray:
+    """(X, Y) bool: columns to cap besides those whose inside already reaches the plane."""
+    if not inside.any():
+        return inside
+    beneath = (distance < 0).any(axis=2)
+    radius = max(1, round(FOOTPRINT_CLOSING_M / volume.voxel_size_m))
+    padded = np.pad(beneath, radius)
+    steps = np.arange(-radius, radius + 1)
+    disc = steps[:, None] ** 2 + steps[None, :] ** 2 <= radius**2
+    closed = ndimage.binary_fill_holes(ndimage.binary_closing(padded, disc))[radius:-radius, radius:-radius]
+    candidates = closed & _in_hull(inside) & ~inside
+    empty = _proven_empty(volume, patches, _at_layer(candidates, distance.shape, LAYERS_BELOW))
+    return candidates & ~empty[:, :, LAYERS_BELOW]
+
+
+def _at_layer(columns: BoolArray, shape: tuple[int, ...], layer: int) -> BoolArray:
+    grid = np.zeros(shape, dtype=bool)
+    grid[:, :, layer] = columns
+    return grid
+
+
+def _in_hull(mask: BoolArray) -> BoolArray:
+    """(X, Y) bool: cells within the convex hull of the True cells of `mask`."""
+    cells = np.argwhere(mask).astype(np.float64)
+    try:
+        equations = ConvexHull(cells).equations
+    except (QhullError, ValueError):
+        return mask.copy()
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in mask.shape), indexing="ij"), axis=-1)
+    return (grid @ equations[:, :2].T + equations[:, 2] <= 1e-6).all(axis=-1)
