@@ -1,5 +1,6 @@
 """Synthetic tabletop scenes: textured primitives, a scene file, a ray-casting renderer and a sensor noise model."""
 
+from .ground_truth import ground_truth
 from .noise import NoiseSpec, color_noise, structured_light_noise
 from .primitives import make_primitive
 from .renderer import RenderedView, Renderer, views_from_scene
@@ -15,6 +16,7 @@ __all__ = [
     "color_noise",
     "default_scene",
     "find_scene",
+    "ground_truth",
     "load_scene_spec",
     "make_primitive",
     "random_scene",
