@@ -17,7 +17,7 @@ CONFIDENCE, OBSERVED = "_CONFIDENCE", "_OBSERVED"
 
 def mesh_to_glb(mesh: Mesh) -> bytes:
     """A .glb file with vertex colours and the custom attributes that `mesh` has."""
-    return trimesh.Trimesh(
+    data = trimesh.Trimesh(
         mesh.vertices,
         mesh.faces,
         vertex_colors=mesh.vertex_colors,
@@ -28,6 +28,8 @@ def mesh_to_glb(mesh: Mesh) -> bytes:
         },
         process=False,
     ).export(file_type="glb")
+    assert isinstance(data, bytes)
+    return data
 
 
 def mesh_from_glb(path: Path) -> Mesh:

@@ -176,7 +176,7 @@ def _owned(directory: Path) -> set[str]:
 
 def _one_line_rows(text: str) -> str:
     """Lists of numbers on one line each, as people read matrices."""
-    return re.sub(r"\[\s+([-+.\deE,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    return re.sub(r"\[\n\s*([-+.\deE,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
 
 
 def _list(array: np.ndarray) -> list:
