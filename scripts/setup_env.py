@@ -78,7 +78,8 @@ def check(result: subprocess.CompletedProcess[str], what: str, hint: str = "") -
 
 def pip(*args: str | Path) -> subprocess.CompletedProcess[str]:
     flags = ("--quiet", "--no-input", "--disable-pip-version-check", "--progress-bar", "off")
-    return call([python_bin(), "-m", "pip", "install", *flags, *args])
+    # A sourced ROS's PYTHONPATH would come before the environment, its setuptools before the one that we need.
+    return call([python_bin(), "-m", "pip", "install", *flags, *args], PYTHONPATH="")
 
 
 def check_pip(result: subprocess.CompletedProcess[str], what: str, hint: str = "") -> None:
@@ -124,7 +125,15 @@ def install_torch() -> None:
             hint = "TORCH_INDEX=<index URL> chooses another index, PIP_FIND_LINKS=<folder> a folder of wheels."
             check_pip(pip("--no-deps", *source, pin), f"installing the CPU build of {pin}", hint)
     # Whatever is installed later must not move it, least of all to a build with gigabytes of CUDA.
-    (STAMPS / "constraints.txt").write_text(f"torch=={torch_version()}\n")
+    STAMPS.mkdir(exist_ok=True)
+    (STAMPS / "constraints.txt").write_text(f"torch=={torch_version()}\n{numpy_constraint()}")
+
+
+def numpy_constraint() -> str:
+    """A sourced ROS's messages are compiled against NumPy 1 or 2 and load with no other."""
+    code = "import rclpy, numpy; print(numpy.__version__.split('.')[0])"
+    result = subprocess.run([base_python(), "-c", code], capture_output=True, text=True)
+    return f"numpy<{int(result.stdout) + 1}\n" if result.returncode == 0 else ""
 
 
 def install_project() -> None:
@@ -223,7 +232,7 @@ def steps(ros_sourced: bool) -> list[Step]:
             lambda: make_venv(ros_sourced),
             key=f"{base_python()} {sys.version} {ROOT} {ros}",
         ),
-        Step("torch", "PyTorch", install_torch, ("requirements/constraints.txt",), TORCH_INDEX),
+        Step("torch", "PyTorch", install_torch, ("requirements/constraints.txt", "scripts/setup_env.py"), TORCH_INDEX),
         Step("project", "the project's requirements", install_project, ("pyproject.toml", "setup.py"), EXTRAS),
         Step("ros", "ROS 2 wheels", install_ros_wheels, ("requirements/ros-kilted.txt",)),
         Step("interfaces", "message types", lambda: build_interfaces(ros_sourced), sources + installed),
