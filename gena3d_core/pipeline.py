@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -45,6 +45,8 @@ class PipelineConfig:
     """Stereo matcher by name; `auto` takes the cameras' depth where every view has it, else `plane_sweep`."""
     segmenter: str = "tabletop"
     generator: str = "observed"
+    generator_options: Mapping[str, object] = field(default_factory=dict)
+    """Options of the generator's own, such as a checkpoint."""
     refine_poses: bool = True
     """Align the views to one another before their depth is merged."""
     max_faces: int = 20_000
@@ -66,7 +68,7 @@ class Pipeline:
         if self.config.max_faces < 4:
             raise InputError(f"max_faces must be at least 4, got {self.config.max_faces}")
         self._segmenter = make_segmenter(self.config.segmenter)
-        self._generator = make_generator(self.config.generator)
+        self._generator = make_generator(self.config.generator, **self.config.generator_options)
         names = ("depth_camera", "plane_sweep") if self.config.stereo == "auto" else (self.config.stereo,)
         self._matchers = {name: make_stereo_matcher(name, device=self.config.device) for name in names}
 

@@ -1,8 +1,20 @@
 """Recordings in (RGB-D folders, nerfstudio, rosbag2), scenes out (scene.json and .glb)."""
 
-from .load import load_views
+from .bag_options import BagOptions
+from .load import Recording, load_recording, load_views
 from .nerfstudio import PosedImages
+from .plain_images import refuse_unless_one_input
 from .rgbd_folder import RgbdFolder
 from .scene import load_scene, save_scene
 
-__all__ = ["PosedImages", "RgbdFolder", "load_scene", "load_views", "save_scene"]
+__all__ = [
+    "BagOptions",
+    "PosedImages",
+    "Recording",
+    "RgbdFolder",
+    "load_recording",
+    "load_scene",
+    "load_views",
+    "refuse_unless_one_input",
+    "save_scene",
+]

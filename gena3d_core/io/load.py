@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from ..errors import DataFormatError, InputError
 from ..types import View
 from ..views import select_keyframes, select_poses
+from .bag_options import BagOptions
 from .nerfstudio import PosedImages
 from .plain_images import is_plain_images, refuse_plain_images
 from .rgbd_folder import RgbdFolder
@@ -18,7 +20,6 @@ from .rgbd_folder import RgbdFolder
 SHORTLIST = 3
 """A reader that must choose decodes at most so many times the views it returns, to compare their sharpness."""
 
-Reader = Callable[[Path, "Sequence[int] | None", "int | None"], list[View]]
 SIGNS = (
     ("rosbag", "metadata.yaml"),
     ("nerfstudio", "transforms.json"),
@@ -35,10 +36,31 @@ KINDS = (
 )
 
 
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Views read from a recording, oldest first, and the name of the world frame of their poses."""
+
+    views: list[View]
+    frame_id: str = "world"
+
+
+Reader = Callable[[Path, "Sequence[int] | None", "int | None", BagOptions], Recording]
+
+
 def load_views(path: str | Path, frames: Sequence[int] | None = None, max_views: int | None = None) -> list[View]:
+    """`load_recording(...).views`."""
+    return load_recording(path, frames, max_views).views
+
+
+def load_recording(
+    path: str | Path,
+    frames: Sequence[int] | None = None,
+    max_views: int | None = None,
+    bag_options: BagOptions | None = None,
+) -> Recording:
     """Views of a recording, oldest first: those numbered `frames`, else the `max_views` most informative, else all.
 
-    path: rgbd folder, nerfstudio transforms.json (or its folder), rosbag2 folder or .mcap/.db3 file.
+    path: rgbd folder, nerfstudio transforms.json (or its folder), rosbag2 folder or .mcap/.db3 file (there all means 20).
     Raises `InputError` for frames that do not exist (the message lists the nearest) and for arguments out of
     range, `DataFormatError` for a broken or unknown input, `MissingDependencyError` for a library not installed.
     """
@@ -52,7 +74,7 @@ def load_views(path: str | Path, frames: Sequence[int] | None = None, max_views:
             raise InputError(f"frames repeat: {list(frames)}")
     if not path.exists():
         raise DataFormatError(f"{path}: no such file or folder")
-    return READERS[input_kind(path)](path, frames, max_views)
+    return READERS[input_kind(path)](path, frames, max_views, bag_options or BagOptions())
 
 
 def input_kind(path: Path) -> str:
@@ -68,12 +90,12 @@ def input_kind(path: Path) -> str:
     raise DataFormatError(f"{path}: not a recording that can be read; wanted {KINDS}")
 
 
-def _read_rgbd(path: Path, frames: Sequence[int] | None, max_views: int | None) -> list[View]:
+def _read_rgbd(path: Path, frames: Sequence[int] | None, max_views: int | None, _: BagOptions) -> Recording:
     folder = RgbdFolder.open(path)
     return _read_chosen(folder, folder.frames, frames, max_views, lambda f: folder.pose(f))
 
 
-def _read_nerfstudio(path: Path, frames: Sequence[int] | None, max_views: int | None) -> list[View]:
+def _read_nerfstudio(path: Path, frames: Sequence[int] | None, max_views: int | None, _: BagOptions) -> Recording:
     posed = PosedImages.open(path)
     return _read_chosen(posed, posed.frames, frames, max_views, lambda f: posed.T_world_camera[f])
 
@@ -84,28 +106,32 @@ def _read_chosen(
     frames: Sequence[int] | None,
     max_views: int | None,
     pose_of: Callable[[int], np.ndarray],
-) -> list[View]:
+) -> Recording:
     if frames is not None:
         source.check_frames(frames)
-        return [source.read(frame) for frame in sorted(frames)]
+        return Recording([source.read(frame) for frame in sorted(frames)])
     chosen = list(available)
     if max_views is not None and len(chosen) > SHORTLIST * max_views:
         poses = np.stack([pose_of(frame) for frame in chosen])
         chosen = [chosen[i] for i in select_poses(poses, SHORTLIST * max_views)]
     views = [source.read(frame) for frame in chosen]
-    return views if max_views is None else select_keyframes(views, max_views)
+    return Recording(views if max_views is None else select_keyframes(views, max_views))
 
 
-def _read_rosbag(path: Path, frames: Sequence[int] | None, max_views: int | None) -> list[View]:
+def _read_rosbag(path: Path, frames: Sequence[int] | None, max_views: int | None, options: BagOptions) -> Recording:
     # The library behind it takes longer to import than all other readers together.
     from .rosbag import load_rosbag
 
-    return load_rosbag(path, frames, max_views)
+    return Recording(*load_rosbag(path, frames, max_views, options))
+
+
+def _read_images(path: Path, *_: object) -> Recording:
+    refuse_plain_images([path])
 
 
 READERS: dict[str, Reader] = {
     "rgbd": _read_rgbd,
     "nerfstudio": _read_nerfstudio,
     "rosbag": _read_rosbag,
-    "images": lambda path, _frames, _max_views: refuse_plain_images([path]),
+    "images": _read_images,
 }

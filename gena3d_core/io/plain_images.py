@@ -30,3 +30,10 @@ def refuse_plain_images(paths: Sequence[Path]) -> NoReturn:
         f"nerfstudio: 'ns-process-data images --data {folder} --output-dir posed', scale them to metres, then run "
         "'gena3d reconstruct posed --out DIR'; or record an RGB-D folder or a rosbag2 with TF"
     )
+
+
+def refuse_unless_one_input(paths: Sequence[Path]) -> Path | None:
+    """The only path; None if there are several. Raises `DataFormatError` if these are pictures without poses."""
+    if len(paths) > 1 and is_plain_images(paths):
+        refuse_plain_images(paths)
+    return paths[0] if len(paths) == 1 else None

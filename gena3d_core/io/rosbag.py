@@ -22,6 +22,7 @@ from ..geometry.transforms import matrix_from_quat_xyzw, rigid
 from ..geometry.undistortion import Distortion, undistort_color, undistort_depth
 from ..types import Float32Array, Intrinsics, View
 from ..views import KeyframeConfig, KeyframeSelector, select_keyframes
+from .bag_options import BagOptions
 from .bag_storage import Bag, deserialize, header_stamp_ns, open_bag
 from .bag_topics import INFO_TYPE, TF_TYPE, BagTopics, find_topics, is_rectified_by_name, is_registered_by_name
 from .ros_images import color_from_message, depth_from_message
@@ -35,22 +36,6 @@ PENDING = 120
 
 
 @dataclass(frozen=True)
-class RosbagOptions:
-    """How to read a recording; empty names are found out.
-
-    max_skew_s           colour and depth no further apart than this make a view
-    max_extrapolation_s  TF may end or begin so much short of an image
-    """
-
-    color_topic: str = ""
-    depth_topic: str = ""
-    camera_info_topic: str = ""
-    world_frame: str = ""
-    max_skew_s: float = 0.02
-    max_extrapolation_s: float = 0.1
-
-
-@dataclass(frozen=True)
 class _Camera:
     frame: str
     intrinsics: Intrinsics
@@ -61,15 +46,17 @@ def load_rosbag(
     path: str | Path,
     frames: Sequence[int] | None = None,
     max_views: int | None = None,
-    options: RosbagOptions | None = None,
-) -> list[View]:
-    """Views of a rosbag2 folder, .mcap or .db3 file, oldest first, named by the index of their colour image.
+    options: BagOptions | None = None,
+) -> tuple[list[View], str]:
+    """Views of a rosbag2 folder, .mcap or .db3 file, oldest first, and the name of their world frame.
+
+    A view's name is the index of its colour image.
 
     frames: indices of colour images, counted from 0; else the `max_views` (default 20) most informative views.
     Raises `DataFormatError` for a damaged recording or one without poses, `InputError` for frames or topics that
     it lacks. A recording that breaks off is read up to there, with a warning on the logger `gena3d.io`.
     """
-    options = options or RosbagOptions()
+    options = options or BagOptions()
     with open_bag(Path(path)) as bag:
         try:
             topics = find_topics(bag.topics, options.color_topic, options.depth_topic, options.camera_info_topic)
@@ -90,13 +77,13 @@ def load_rosbag(
                 f"{path}: no view for frames {missing} among its {reader.color_count} colour images (counted from 0); "
                 + (reader.why_nothing() if reader.skipped else "choose smaller numbers")
             )
-        return views
+        return views, reader.world
 
 
 class _ViewReader:
     """One recording, its transforms and cameras known, ready to stream views."""
 
-    def __init__(self, bag: Bag, topics: BagTopics, options: RosbagOptions) -> None:
+    def __init__(self, bag: Bag, topics: BagTopics, options: BagOptions) -> None:
         self.bag, self.topics, self.options = bag, topics, options
         self.skipped: Counter[str] = Counter()
         self.color_count = 0

@@ -1,0 +1,96 @@
+"""Types of command-line arguments and the check of names, shared by the verbs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from ..types import BoxPrompt
+
+
+class UsageError(Exception):
+    """The arguments are wrong in a way that only shows once a verb runs; exit code 2."""
+
+
+def integer(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Argument type: an integer from `low` to `high` (inclusive; None: no limit)."""
+    limits = f"from {low} to {high}" if high is not None else f"of at least {low}"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number {limits}")
+        return value
+
+    return parse
+
+
+def integers(low: int = 0) -> Callable[[str], tuple[int, ...]]:
+    """Argument type: comma-separated distinct integers, each at least `low`."""
+    one = integer(low)
+
+    def parse(text: str) -> tuple[int, ...]:
+        values = tuple(one(part) for part in text.split(","))
+        if len(set(values)) != len(values):
+            raise argparse.ArgumentTypeError(f"'{text}' names a number twice")
+        return values
+
+    return parse
+
+
+def boxes(text: str) -> tuple[BoxPrompt, ...]:
+    """Argument type: box prompts as JSON text or the name of a JSON file.
+
+    `[{"view": "000204", "box_xyxy": [x_min, y_min, x_max, y_max], "label": "mug"}, ...]`; a number may name the view.
+    """
+    try:
+        content = text if text.lstrip().startswith(("[", "{")) else Path(text).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither JSON nor a readable file ({error})") from error
+    try:
+        entries = json.loads(content)
+        return tuple(_box(entry) for entry in ([entries] if isinstance(entries, dict) else entries))
+    except (KeyError, TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(
+            'boxes must be [{"view": "000204", "box_xyxy": [x_min, y_min, x_max, y_max], "label": "mug"}, ...] '
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _box(entry: dict) -> BoxPrompt:
+    view, label = entry["view"], entry.get("label", "")
+    x_min, y_min, x_max, y_max = (float(value) for value in entry["box_xyxy"])
+    if not (x_min <= x_max and y_min <= y_max):
+        raise ValueError(f"box {entry['box_xyxy']} is empty or holds NaN")
+    return BoxPrompt(f"{view:06d}" if isinstance(view, int) else str(view), (x_min, y_min, x_max, y_max), str(label))
+
+
+def check_name(option: str, name: str, known: Collection[str]) -> None:
+    """Raise `UsageError` unless `name` is among `known`."""
+    if name not in known:
+        raise UsageError(f"{option} '{name}' is unknown; choose one of: {', '.join(sorted(known))}")
+
+
+def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that choose the implementations of the pipeline's stages."""
+    group = parser.add_argument_group("stages")
+    group.add_argument(
+        "--stereo",
+        default="auto",
+        metavar="NAME",
+        help="depth_camera, plane_sweep or auto (default)",
+    )
+    group.add_argument("--segmenter", default="tabletop", metavar="NAME", help="finds the objects (default: tabletop)")
+    group.add_argument("--generator", default="observed", metavar="NAME", help="completes them (default: observed)")
+    group.add_argument("--checkpoint", metavar="NAME|DIR", help="weights of the generator")
+    group.add_argument("--device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: auto)")
+    group.add_argument("--no-refine", action="store_true", help="trust the recorded poses as they are")
+    group.add_argument(
+        "--max-faces", type=integer(4), default=20_000, metavar="N", help="face budget of each mesh (default: 20000)"
+    )
+    group.add_argument("--watertight", action="store_true", help="close every mesh, also where nothing was seen")

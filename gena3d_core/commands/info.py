@@ -1,0 +1,46 @@
+"""`gena3d info`: what is installed and what it can do."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from importlib import metadata
+
+PACKAGES = ("numpy", "scipy", "torch", "opencv-python-headless", "trimesh", "rosbags", "open3d-cpu", "open3d", "rclpy")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb has no options."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one `name: value` line each."""
+    import torch
+
+    from .. import __version__
+    from ..generation import GENERATORS
+    from ..segmentation import SEGMENTERS
+    from ..stereo import STEREO_MATCHERS
+
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    lines = {
+        "gena3d": __version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": platform.platform(),
+        **{name: _version(name) for name in PACKAGES},
+        "devices": ", ".join(["cpu", *cuda]),
+        "stereo": ", ".join(sorted(STEREO_MATCHERS)),
+        "segmenters": ", ".join(sorted(SEGMENTERS)),
+        "generators": ", ".join(sorted(GENERATORS)),
+    }
+    for name, value in lines.items():
+        print(f"{name}: {value}")
+    return 0
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,94 @@
+"""`gena3d reconstruct INPUT --out DIR`: a recording in, object meshes and poses out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .arguments import UsageError, add_pipeline_arguments, boxes, integer, integers
+
+DEFAULT_VIEWS = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument(
+        "input",
+        nargs="+",
+        type=Path,
+        metavar="INPUT",
+        help="RGB-D folder, transforms.json, rosbag2 or .mcap",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the result")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--frames", type=integers(), metavar="0,478,204", help="use exactly these frames")
+    which.add_argument(
+        "--views",
+        type=integer(1, 20),
+        default=DEFAULT_VIEWS,
+        metavar="N",
+        help=f"use the N most informative views, 1 to 20 (default: {DEFAULT_VIEWS})",
+    )
+    parser.add_argument("--boxes", type=boxes, default=(), metavar="JSON", help="boxes around objects: JSON or a file")
+    parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="name an object; may be repeated")
+    parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help="random seed (default: 0)")
+    parser.add_argument(
+        "--hypotheses", type=integer(1, 64), default=1, metavar="N", help="samples drawn for each object (default: 1)"
+    )
+    parser.add_argument("--no-overview", action="store_true", help="do not draw overview.png")
+    bag = parser.add_argument_group("rosbag2 input (found out when not given)")
+    bag.add_argument("--color-topic", default="", metavar="TOPIC")
+    bag.add_argument("--depth-topic", default="", metavar="TOPIC")
+    bag.add_argument("--camera-info-topic", default="", metavar="TOPIC")
+    bag.add_argument("--world-frame", default="", metavar="FRAME", help="frame of the result (default: root of TF)")
+    add_pipeline_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reconstruct, save, and print what was found."""
+    from ..io import BagOptions, load_recording, refuse_unless_one_input, save_scene
+    from .stages import ProgressBar, make_pipeline
+
+    path = refuse_unless_one_input(args.input)
+    if path is None:
+        raise UsageError(f"{len(args.input)} inputs were given; reconstruct takes one recording at a time")
+    pipeline = make_pipeline(args)
+    recording = load_recording(
+        path,
+        args.frames,
+        None if args.frames else args.views,
+        BagOptions(args.color_topic, args.depth_topic, args.camera_info_topic, args.world_frame),
+    )
+    with ProgressBar() as progress:
+        result = pipeline.run(
+            recording.views,
+            boxes=args.boxes,
+            text_prompts=args.prompt,
+            hypotheses=args.hypotheses,
+            seed=args.seed,
+            frame_id=recording.frame_id,
+            progress=progress,
+        )
+    pictures = {}
+    if not args.no_overview:
+        from ..viz import overview
+
+        pictures["overview"] = overview(result)
+    save_scene(result, args.out, pictures)
+    _report(result.scene, args.out)
+    return 0
+
+
+def _report(scene, out: Path) -> None:
+    for entry in scene.objects:
+        size_cm = " x ".join(f"{100 * side:.1f}" for side in entry.size_m)
+        position = ", ".join(f"{value:+.3f}" for value in entry.T_world_object[:3, 3])
+        print(
+            f"object {entry.id:<3} {entry.label or '-':<16} {size_cm:>20} cm   at ({position}) m   "
+            f"score {entry.score:.2f}   {100 * entry.observed_fraction:3.0f} % seen"
+        )
+    stages = "  ".join(f"{stage} {seconds:.2f}" for stage, seconds in scene.timings_s.items())
+    for warning in scene.warnings:
+        print(f"warning: {warning}")
+    print(f"{len(scene.objects)} objects from {len(scene.view_names)} views; seconds: {stages}")
+    print(f"wrote {out / 'scene.json'}")

@@ -1,0 +1,68 @@
+"""From command-line options to a pipeline, and its progress to a bar. Imports torch: only for use inside `run`."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from tqdm import tqdm
+
+from ..errors import InputError
+from ..generation import GENERATORS
+from ..pipeline import Pipeline, PipelineConfig
+from ..segmentation import SEGMENTERS
+from ..stereo import STEREO_MATCHERS
+from .arguments import UsageError, check_name
+
+
+def make_pipeline(args: argparse.Namespace) -> Pipeline:
+    """The pipeline that the options of `add_pipeline_arguments` name. Raises `UsageError` for an unknown name."""
+    check_name("--stereo", args.stereo, {"auto", *STEREO_MATCHERS})
+    check_name("--segmenter", args.segmenter, SEGMENTERS)
+    check_name("--generator", args.generator, GENERATORS)
+    try:
+        return Pipeline(
+            PipelineConfig(
+                stereo=args.stereo,
+                segmenter=args.segmenter,
+                generator=args.generator,
+                generator_options={} if args.checkpoint is None else {"checkpoint": args.checkpoint},
+                refine_poses=not args.no_refine,
+                max_faces=args.max_faces,
+                watertight=args.watertight,
+                device=checked_device(args.device),
+            )
+        )
+    except InputError as error:
+        raise UsageError(str(error)) from error
+
+
+def checked_device(name: str) -> str:
+    """A torch device that exists: `auto` is CUDA where there is one. Raises `UsageError`."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise UsageError(f"--device '{name}' cannot be used here: {first_line}") from error
+    return name
+
+
+class ProgressBar:
+    """A bar on stderr that follows (stage, fraction of the whole run); silent where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar = tqdm(total=100, disable=None, bar_format="{desc:<14}{percentage:3.0f}% |{bar}| {elapsed}")
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def __call__(self, stage: str, fraction: float) -> None:
+        self._bar.set_description_str(stage, refresh=False)
+        self._bar.update(max(0.0, 100 * fraction - self._bar.n))
+        self._bar.refresh()
