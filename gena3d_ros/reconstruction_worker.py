@@ -33,6 +33,7 @@ class Job:
     finished  told the outcome exactly once, in whatever thread ended the job
     urgent    stops the job that runs, and is never displaced by a job that is not urgent
     delay_s   how long it waits for newer jobs to take its place
+    started   whether its work has begun
     """
 
     work: Work
@@ -40,6 +41,7 @@ class Job:
     finished: Callable[[Outcome], None]
     urgent: bool = False
     delay_s: float = 0.0
+    started: bool = False
     cancel: threading.Event = field(default_factory=threading.Event)
     _ended: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -151,6 +153,7 @@ class LatestOnlyWorker:
     def _run(job: Job) -> None:
         if job.ended:
             return
+        job.started = True
 
         def progress(stage: str, fraction: float) -> None:
             if not job.ended:

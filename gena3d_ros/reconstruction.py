@@ -1,0 +1,304 @@
+"""Node `reconstruction`: view sets in, objects out; the work runs in one thread beside the executor."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+
+from gena3d_core.errors import CancelledError, InputError
+from gena3d_core.types import CancelCheck, ProgressCallback, Reconstruction
+from gena3d_ros.action import Reconstruct
+from gena3d_ros.msg import ViewSet
+from gena3d_ros.srv import GetObjects, SaveScene
+
+from . import conversions, qos
+from .diagnostics import Health
+from .lifecycle import LifecycleNode, describe, run
+from .parameter_table import ReconstructionParameters
+from .reconstruction_request import (
+    PipelineLike,
+    Request,
+    make_pipeline,
+    reconstruct,
+    release_gpu_memory,
+    request_from_goal,
+)
+from .reconstruction_status import ReconstructionStatus, gpu_health, scene_health, views_health
+from .reconstruction_worker import Job, LatestOnlyWorker, Outcome
+from .scene_memory import SceneMemory
+from .scene_outputs import SceneOutputs
+from .transforms import TransformBroadcaster
+
+POLL_S = 0.02
+CLOSE_TIMEOUT_S = 10.0
+
+
+class ReconstructionNode(LifecycleNode):
+    """See the package's README for its topics, services, action and parameters."""
+
+    KIND = "reconstruction"
+    THREADS = 6
+
+    def __init__(
+        self,
+        node_name: str | None = None,
+        *,
+        pipeline_factory: Callable[[ReconstructionParameters], PipelineLike] = make_pipeline,
+        **kwargs: Any,
+    ) -> None:
+        """`pipeline_factory` is called at each configure transition, with the parameters of that time."""
+        self.status = ReconstructionStatus()
+        self._pipeline_factory = pipeline_factory
+        self._pipeline: PipelineLike | None = None
+        self._memory = SceneMemory()
+        self._outputs: SceneOutputs | None = None
+        self._view_set: ViewSet | None = None
+        self._subscription: Any = None
+        self._output_timers: list[Any] = []
+        self._automatic_job: Job | None = None
+        # Guards what decides whether work may start: a transition and a callback may run at the same time.
+        self._gate = threading.Lock()
+        self._open = False
+        super().__init__(node_name, **kwargs)
+        self._worker = LatestOnlyWorker()
+        self._broadcaster = TransformBroadcaster(self)
+        self._views_group = MutuallyExclusiveCallbackGroup()
+        services_group = MutuallyExclusiveCallbackGroup()
+        for service_type, name, callback in (
+            (GetObjects, "get_objects", self._on_get_objects),
+            (SaveScene, "save_scene", self._on_save_scene),
+        ):
+            self.create_service(service_type, f"~/{name}", self.guarded(callback), callback_group=services_group)
+        self._action = ActionServer(
+            self,
+            Reconstruct,
+            "~/reconstruct",
+            self._execute,
+            goal_callback=self._on_goal,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+            callback_group=ReentrantCallbackGroup(),
+        )
+
+    # Transitions.
+
+    def configure(self) -> None:
+        self._pipeline = self._pipeline_factory(self.parameters.values)
+        self._outputs = SceneOutputs(self, self._broadcaster)
+
+    def activate(self) -> None:
+        with self._gate:
+            self._open = True
+        self._subscription = self.create_subscription(
+            ViewSet,
+            "view_set",
+            self.guarded(self._on_view_set),
+            qos.latched(),
+            callback_group=self._views_group,
+            qos_overriding_options=qos.overridable(),
+        )
+        rate_hz = self.parameters.values.tf_rate_hz
+        periods_s = {self._serve_newcomers: 0.5, **({self._send_transforms: 1.0 / rate_hz} if rate_hz > 0 else {})}
+        self._output_timers = [
+            self.create_timer(period_s, self.guarded(callback), clock=self.steady_clock)
+            for callback, period_s in periods_s.items()
+        ]
+
+    def deactivate(self) -> None:
+        with self._gate:
+            self._open = False
+        self._worker.abandon_all("the node was deactivated")
+        self.status.idle()
+        for timer in self._output_timers:
+            self.destroy_timer(timer)
+        self._output_timers = []
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def cleanup(self) -> None:
+        self._worker.abandon_all("the node was cleaned up")
+        if self._outputs is not None:
+            self._outputs.close()
+            self._outputs = None
+        self._pipeline = self._automatic_job = self._view_set = None
+        release_gpu_memory()
+        self._memory = SceneMemory()
+        self.status = ReconstructionStatus()
+
+    def destroy_node(self) -> None:
+        with self._gate:
+            self._open = False
+        if hasattr(self, "_worker") and not self._worker.close(CLOSE_TIMEOUT_S):
+            self.get_logger().warning("the running reconstruction did not stop in time and is left behind")
+        if hasattr(self, "_action"):
+            self._action.destroy()
+        super().destroy_node()
+
+    def health(self) -> Iterable[Health]:
+        if self.is_active:
+            yield views_health(self._view_set, self.resolve_topic_name("view_set"))
+        yield self.status.health()
+        yield scene_health(self._memory.scene)
+        yield from gpu_health(self.parameters.values.device)
+
+    # Automatic work.
+
+    def _on_view_set(self, message: ViewSet) -> None:
+        self._view_set = message
+        values = self.parameters.values
+        if not values.auto_reconstruct:
+            return
+        if not message.views:
+            self.warn("empty view set", "the view set is empty: nothing to reconstruct, the last scene stays")
+            return
+        request = Request(message, hypotheses=values.hypotheses, seed=values.seed)
+        previous = self._automatic_job
+        job = self._job(request, lambda *_: None, lambda _: None, delay_s=values.settle_s)
+        if previous is not None and values.restart_on_new_views:
+            previous.abandon("newer views came")
+        self._automatic_job = job
+        self._submit(job)
+
+    # The action.
+
+    def _on_goal(self, goal: Reconstruct.Goal) -> GoalResponse:
+        if self._open:
+            return GoalResponse.ACCEPT
+        self.warn("goal refused", f"a goal was refused: the node is {self.state}, activate it first")
+        return GoalResponse.REJECT
+
+    def _execute(self, handle: Any) -> Reconstruct.Result:
+        """Blocks one executor thread until the goal has ended; the work itself is done by the worker."""
+        ended: list[Outcome] = []
+        done = threading.Event()
+
+        def finished(outcome: Outcome) -> None:
+            ended.append(outcome)
+            done.set()
+
+        @self.guarded
+        def feedback(stage: str, fraction: float) -> None:
+            handle.publish_feedback(Reconstruct.Feedback(stage=str(stage), fraction=float(fraction)))
+
+        try:
+            job = self._job(self._request(handle.request), feedback, finished, urgent=True)
+            self._submit(job)
+            while not done.wait(POLL_S):
+                if handle.is_cancel_requested:
+                    job.abandon("cancelled by the client")
+        except Exception as error:
+            self._conclude(Outcome(error=error), self.status)
+            finished(Outcome(error=error))
+        return self._result(handle, ended[0])
+
+    def _request(self, goal: Reconstruct.Goal) -> Request:
+        if self._view_set is None:
+            raise InputError(f"no view set has come yet on '{self.resolve_topic_name('view_set')}'")
+        return request_from_goal(goal, self._view_set)
+
+    def _result(self, handle: Any, outcome: Outcome) -> Reconstruct.Result:
+        result = Reconstruct.Result()
+        if outcome.reconstruction is not None:
+            handle.succeed()
+            scene = outcome.reconstruction.scene
+            result.success, result.message = True, "; ".join([f"{len(scene.objects)} objects", *scene.warnings])
+            result.scene = conversions.scene_to_msg(scene)
+            return result
+        error = outcome.error or CancelledError("ended without a reason")
+        result.message = describe(error)
+        if handle.is_cancel_requested:
+            handle.canceled()
+        else:
+            handle.abort()
+        return result
+
+    # Work.
+
+    def _job(
+        self, request: Request, progress: ProgressCallback, finished: Callable[[Outcome], None], **options: Any
+    ) -> Job:
+        pipeline, status, memory = self._pipeline, self.status, self._memory
+
+        def work(report: ProgressCallback, cancelled: CancelCheck) -> Reconstruction:
+            if pipeline is None:
+                raise CancelledError("the node was cleaned up")
+            status.started()
+            return reconstruct(pipeline, request, report, cancelled)
+
+        def tell_progress(stage: str, fraction: float) -> None:
+            status.at(stage, fraction)
+            progress(stage, fraction)
+
+        def end(outcome: Outcome) -> None:
+            if outcome.reconstruction is not None:
+                outcome = Outcome(memory.keep(outcome.reconstruction))
+            # Automatic work that newer views replaced before it began is nothing to tell of.
+            if job.started or job.urgent:
+                self.guarded(self._conclude)(outcome, status)
+            finished(outcome)
+
+        job = Job(work, tell_progress, end, **options)
+        return job
+
+    def _submit(self, job: Job) -> None:
+        with self._gate:
+            if self._open:
+                self._worker.submit(job)
+                return
+        job.abandon(f"the node is {self.state}, activate it first")
+
+    def _conclude(self, outcome: Outcome, status: ReconstructionStatus) -> None:
+        """Publish a good outcome, report any other; the last good scene stays as it is then."""
+        if outcome.reconstruction is not None:
+            status.succeeded(outcome.reconstruction.scene)
+            self._publish(outcome.reconstruction)
+        elif isinstance(outcome.error, CancelledError):
+            status.cancelled(str(outcome.error))
+            self.get_logger().info(f"reconstruction stopped: {outcome.error}")
+        elif outcome.error is not None:
+            status.failed(outcome.error)
+            self.get_logger().error(f"reconstruction failed, the last scene stays: {describe(outcome.error)}")
+
+    def _publish(self, reconstruction: Reconstruction) -> None:
+        scene = reconstruction.scene
+        if self._outputs is not None:
+            self._outputs.publish(scene, self.parameters.values)
+        for warning in scene.warnings:
+            self.warn(warning, warning)
+        seconds = scene.timings_s.get("total", 0.0)
+        self.get_logger().info(f"{len(scene.objects)} objects from {len(scene.view_names)} views in {seconds:.2f} s")
+
+    def _serve_newcomers(self) -> None:
+        if self._outputs is not None:
+            self._outputs.serve_newcomers(self.parameters.values)
+
+    def _send_transforms(self) -> None:
+        if self._outputs is not None:
+            self._outputs.send_transforms(self.parameters.values)
+
+    # Services.
+
+    def _on_get_objects(self, request: GetObjects.Request, response: GetObjects.Response) -> GetObjects.Response:
+        response.scene = self._memory.message(tuple(request.ids), request.include_meshes)
+        response.success, response.message = True, f"{len(response.scene.objects)} objects"
+        return response
+
+    def _on_save_scene(self, request: SaveScene.Request, response: SaveScene.Response) -> SaveScene.Response:
+        path = self._memory.save(Path(self.parameters.values.output_directory), request.name)
+        response.success, response.message, response.path = True, f"written to {path}", str(path)
+        return response
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until it is told to stop."""
+    return run(ReconstructionNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
