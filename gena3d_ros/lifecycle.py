@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import signal
 import sys
 import threading
@@ -170,12 +169,13 @@ class LifecycleNode(RosLifecycleNode):
         response is returned.
         """
 
-        @functools.wraps(callback)
+        name = getattr(callback, "__qualname__", repr(callback))
+
         def safe(*args: Any) -> Any:
             try:
                 return callback(*args)
             except Exception as error:
-                self.warn(f"{callback.__qualname__}:{type(error).__name__}", describe(error))
+                self.warn(f"{name}:{type(error).__name__}", describe(error))
                 if args and hasattr(args[-1], "success"):
                     args[-1].success, args[-1].message = False, describe(error)
                     return args[-1]

@@ -2,7 +2,7 @@
 and the README's table are made (`python -m gena3d_ros.parameters --yaml | --markdown`).
 
 To add one: a line in the node's class. The field's type is the parameter's type (bool, int, float, str,
-tuple[str, ...], tuple[float, ...]).
+tuple[str, ...], tuple[int, ...], tuple[float, ...]).
 """
 
 from __future__ import annotations
@@ -69,6 +69,9 @@ class ViewAccumulatorParameters(NodeParameters):
         ("raw",), "how depth arrives, one for all cameras or one each", choices=("raw", "compressed", "compressedDepth")
     )
     use_depth: bool = parameter(True, "subscribe to depth registered to the colour image")
+    rectified: bool = parameter(
+        False, "images are rectified already (image_rect): take P of camera_info and undistort nothing"
+    )
     image_reliability: str = parameter(
         "reliable",
         "QoS of the image subscriptions; best_effort loses large images on the default transport",
@@ -109,8 +112,11 @@ class ViewAccumulatorParameters(NodeParameters):
     max_age_s: float = parameter(0.0, "older views are dropped, s; 0: never", bounds=(0.0, 1e6), live=True)
     min_depth_m: float = parameter(0.05, "nearer depth is invalid, m", bounds=(0.0, 100.0), live=True)
     max_depth_m: float = parameter(10.0, "farther depth is invalid, m", bounds=(0.01, 1000.0), live=True)
-    camera_info_timeout_s: float = parameter(
-        2.0, "images without camera_info for so long are reported, s", bounds=(0.1, 60.0), live=True
+    publish_period_s: float = parameter(
+        0.2, "view_set is published at most this often, and only when it changed, s", bounds=(0.02, 60.0)
+    )
+    pose_jump_speed_m_s: float = parameter(
+        10.0, "a camera faster than this is reported as a jump of its pose, m/s; 0: never", bounds=(0.0, 1e6), live=True
     )
     accumulate: bool = parameter(
         True, "keep views as the camera moves; false: only what ~/capture_view asks for", live=True
@@ -174,13 +180,78 @@ class ReconstructionParameters(NodeParameters):
 
 
 @dataclass(frozen=True)
-class CameraSimParameters(NodeParameters):
-    """Node `camera_sim`."""
+class CameraOutputParameters(NodeParameters):
+    """Parameters of the nodes that publish what a camera driver publishes."""
+
+    world_frame: str = parameter("world", "fixed frame (z up) in which the cameras move")
+    frame_prefix: str = parameter(
+        "", "put before the frames <camera>_link and <camera>_optical_frame; empty: the node's namespace, if any"
+    )
+    image_transport: tuple[str, ...] = parameter(
+        ("raw",), "forms in which colour is published", choices=("raw", "compressed")
+    )
+    depth_transport: tuple[str, ...] = parameter(
+        ("raw",), "forms in which depth is published", choices=("raw", "compressed", "compressedDepth")
+    )
+    publish_depth: bool = parameter(True, "publish depth registered to the colour image")
+    depth_encoding: str = parameter(
+        "16UC1", "millimetres with 0 invalid, or metres with NaN invalid", choices=("16UC1", "32FC1")
+    )
+    image_reliability: str = parameter("reliable", "QoS of the image topics", choices=("reliable", "best_effort"))
+    publish_clock: bool = parameter(False, "stamp with a simulated time and publish it on /clock")
+    start_timeout_s: float = parameter(
+        10.0,
+        "wait so long for subscribers of every topic before the first frame, s; 0: start at once",
+        bounds=(0.0, 600.0),
+    )
+
+    def check(self) -> None:
+        if self.depth_encoding == "32FC1" and self.publish_depth and set(self.depth_transport) != {"raw"}:
+            raise InputError("depth_encoding 32FC1 needs depth_transport ['raw']: compressed depth is in millimetres")
 
 
 @dataclass(frozen=True)
-class RgbdPlayerParameters(NodeParameters):
+class CameraSimParameters(CameraOutputParameters):
+    """Node `camera_sim`."""
+
+    path: str = parameter("default", "scene: a packaged one by name, random:SEED:COUNT, or a scene file (.yaml, .json)")
+    cameras: tuple[str, ...] = parameter(
+        ("",), "camera names, spread over the path: topics <name>/image, ...; '' has the bare names"
+    )
+    rate_hz: float = parameter(30.0, "images a second of each camera", bounds=(0.1, 120.0))
+    width: int = parameter(0, "image width in pixels, the field of view stays; 0: as in the scene", bounds=(0, 4096))
+    motion: str = parameter(
+        "orbit",
+        "orbit: the scene's whole path; arc: there and back over its first part; hold: its first pose",
+        choices=("orbit", "arc", "hold"),
+    )
+    arc_fraction: float = parameter(0.25, "part of the path that motion 'arc' covers", bounds=(0.01, 1.0))
+    loop_frames: int = parameter(0, "frames in one loop of the path; 0: as in the scene", bounds=(0, 100_000))
+    noise: bool = parameter(True, "sensor noise as the scene describes it")
+    shadow_samples: int = parameter(8, "rays for the shadows of each vertex and lamp; 0: none", bounds=(0, 64))
+    seed: int = parameter(0, "seed of the noise", bounds=(0, 2**31 - 1))
+    cache_mb: int = parameter(
+        512, "memory for rendered frames of a loop, which are not rendered again", bounds=(0, 65_536)
+    )
+
+    def check(self) -> None:
+        super().check()
+        if not self.cameras or len(set(self.cameras)) != len(self.cameras):
+            raise InputError(f"cameras must name each camera once, got {list(self.cameras)}")
+        if not self.path:
+            raise InputError("path is empty: name a scene, such as 'default', or a scene file")
+
+
+@dataclass(frozen=True)
+class RgbdPlayerParameters(CameraOutputParameters):
     """Node `rgbd_player`."""
+
+    path: str = parameter("", "recorded folder: color/, depth/, pose/, camera.json")
+    camera: str = parameter("", "camera name: topics <name>/image, ...; '' has the bare names")
+    frames: tuple[int, ...] = parameter((-1,), "numbers of the frames to play, oldest first; [-1]: all")
+    rate_hz: float = parameter(0.0, "frames a second; 0: as recorded", bounds=(0.0, 120.0))
+    speed: float = parameter(1.0, "factor on the recorded speed", bounds=(0.01, 100.0))
+    loop: bool = parameter(False, "play again from the start; a simulated clock jumps back then")
 
 
 NODES: dict[str, type[NodeParameters]] = {

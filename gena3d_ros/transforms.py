@@ -96,7 +96,8 @@ class PlainTransformListener:
 
     def time_jumped_back(self, stamp_ns: int) -> None:
         with self._lock:
-            self._tree.forget_after(stamp_ns)
+            # Transforms of the new time may be a little ahead of the image that told of it.
+            self._tree.forget_after(stamp_ns + round(JUMP_BACK_S * NS))
 
     def close(self) -> None:
         for subscription in self._subscriptions:

@@ -23,6 +23,7 @@ class KeyframeConfig:
     min_baseline_m        a camera that moved so far shows something new ...
     min_angle_rad         ... or one whose optical axis turned so far
     sharper_ratio         a view near a kept one replaces it when it is so many times sharper
+    min_sharpness         less sharp views are refused
     min_exposed_fraction  views with a smaller share of usable pixels are refused
     recheck_interval_s    a view near a kept one is looked at again at most so often (0: always)
     half_life_s           a view's worth halves in this time; infinity: age never matters
@@ -34,6 +35,7 @@ class KeyframeConfig:
     min_baseline_m: float = 0.05
     min_angle_rad: float = 0.14
     sharper_ratio: float = 1.25
+    min_sharpness: float = 0.0
     min_exposed_fraction: float = 0.2
     recheck_interval_s: float = 0.1
     half_life_s: float = float("inf")
@@ -110,6 +112,8 @@ class KeyframeSelector:
         if not force and quality.exposed_fraction < self.config.min_exposed_fraction:
             percent = 100 * quality.exposed_fraction
             return KeyframeDecision(False, f"only {percent:.0f} % of its pixels are well exposed", removed)
+        if not force and quality.sharpness < self.config.min_sharpness:
+            return KeyframeDecision(False, f"blurred: its sharpness is {quality.sharpness:.4f}", removed)
         if self._kept and not force:
             units = self._distance_to_kept(view.T_world_camera)
             nearest = int(np.argmin(units))
