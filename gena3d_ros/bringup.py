@@ -71,7 +71,7 @@ def node_command(name: str, options: Options) -> list[str]:
     arguments += ["-p", f"use_sim_time:={str(options.use_sim_time and name not in SOURCES.values()).lower()}"]
     arguments += ["--log-level", f"{name}:={options.log_level}"]
     if name == SOURCES.get(options.source) and options.source_path:
-        arguments += ["-p", f"path:={Path(options.source_path).expanduser().resolve()}"]
+        arguments += ["-p", f"path:={source_path(options.source_path)}"]
     if name == "view_accumulator":
         for source, target in topic_remappings(options.topics or {}):
             arguments += ["-r", f"{source}:={target}"]
@@ -84,6 +84,12 @@ def node_command(name: str, options: Options) -> list[str]:
         *arguments,
         *options.node_arguments,
     ]
+
+
+def source_path(path: str) -> str:
+    """The absolute path of a scene file or folder; anything else, such as the name of a packaged scene, stays."""
+    given = Path(path).expanduser()
+    return str(given.resolve()) if given.exists() else path
 
 
 def autostart_command(options: Options) -> list[str]:

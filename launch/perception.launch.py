@@ -1,7 +1,6 @@
 """Brings up perception: `ros2 launch gena3d_ros perception.launch.py source:=sim`; --show-args lists the arguments."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import (
@@ -16,7 +15,14 @@ from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
-from gena3d_ros.bringup import INPUT_TOPICS, SOURCES, node_names, shared_memory_environment, topic_remappings
+from gena3d_ros.bringup import (
+    INPUT_TOPICS,
+    SOURCES,
+    node_names,
+    shared_memory_environment,
+    source_path,
+    topic_remappings,
+)
 from gena3d_ros.files import share_file
 
 BOOLEANS = ["true", "false", "True", "False"]
@@ -74,7 +80,7 @@ def start(context: LaunchContext) -> list:
         is_source = name in SOURCES.values()
         parameters = {"use_sim_time": is_true("use_sim_time") and not is_source}
         if is_source and value["path"]:
-            parameters["path"] = str(Path(value["path"]).expanduser().resolve())
+            parameters["path"] = source_path(value["path"])
         nodes.append(
             LifecycleNode(
                 package="gena3d_ros",

@@ -65,6 +65,11 @@ class RgbdFolder:
             _color=color,
         )
 
+    def color_path(self, frame: int) -> Path:
+        """File of a frame's colour picture."""
+        self.check_frames([frame])
+        return self._color[frame]
+
     def pose(self, frame: int) -> Float64Array:
         """`T_world_camera` (4, 4) of a frame. Raises `DataFormatError`."""
         self.check_frames([frame])
