@@ -5,6 +5,7 @@ Each test gets a context of its own in a domain of its own; nothing leaves this 
 """
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -34,6 +35,7 @@ except ImportError as error:
     MISSING = f"ROS tests need rclpy and the built interfaces ({error}): run `make setup` or source a ROS workspace"
 
 ROOT = Path(__file__).resolve().parents[2]
+DOMAINS = 101
 _domain_counter = count()
 
 
@@ -58,11 +60,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("ros")
 
 
-def next_domain_id() -> int:
-    """Domains 1..100 (ports below the ephemeral range): ten for each of ten xdist workers, by turns."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw") or 0)
-    start = os.getpid() % 10  # two runs side by side seldom meet
-    return 1 + (worker % 10) * 10 + (start + next(_domain_counter)) % 10
+@contextlib.contextmanager
+def own_domain() -> Iterator[int]:
+    """A domain that no other test of this machine uses meanwhile: xdist workers and other runs hold locks on theirs."""
+    folder = Path(tempfile.gettempdir()) / "gena3d_ros_domains"
+    folder.mkdir(exist_ok=True)
+    start = os.getpid() + next(_domain_counter)
+    for offset in range(DOMAINS):  # domains up to 101 keep their ports below the ephemeral range
+        domain_id = 1 + (start + offset) % DOMAINS
+        with (folder / str(domain_id)).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            yield domain_id
+            return
+    pytest.fail("no free ROS domain: too many tests run at once")
 
 
 class RosHarness:
@@ -167,9 +180,10 @@ def wait_for(predicate: Callable[[], Any], timeout_s: float = 20.0, what: str = 
 @pytest.fixture
 def ros() -> Iterator[RosHarness]:
     """A fresh context, domain and executor thread."""
-    harness = RosHarness(next_domain_id())
-    yield harness
-    harness.close()
+    with own_domain() as domain_id:
+        harness = RosHarness(domain_id)
+        yield harness
+        harness.close()
 
 
 @pytest.fixture(name="wait_for")
