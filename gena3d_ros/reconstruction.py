@@ -37,6 +37,7 @@ from .transforms import TransformBroadcaster
 
 POLL_S = 0.02
 CLOSE_TIMEOUT_S = 10.0
+GOAL_END_TIMEOUT_S = 2.0
 
 
 class ReconstructionNode(LifecycleNode):
@@ -65,6 +66,8 @@ class ReconstructionNode(LifecycleNode):
         # Guards what decides whether work may start: a transition and a callback may run at the same time.
         self._gate = threading.Lock()
         self._open = False
+        self._goals_in_progress: set[bytes] = set()
+        self._goal_ended = threading.Condition()
         super().__init__(node_name, **kwargs)
         self._worker = LatestOnlyWorker()
         self._broadcaster = TransformBroadcaster(self)
@@ -79,7 +82,7 @@ class ReconstructionNode(LifecycleNode):
             self,
             Reconstruct,
             "~/reconstruct",
-            self._execute,
+            self._on_execute,
             goal_callback=self._on_goal,
             cancel_callback=lambda _: CancelResponse.ACCEPT,
             callback_group=ReentrantCallbackGroup(),
@@ -137,6 +140,8 @@ class ReconstructionNode(LifecycleNode):
         if hasattr(self, "_worker") and not self._worker.close(CLOSE_TIMEOUT_S):
             self.get_logger().warning("the running reconstruction did not stop in time and is left behind")
         if hasattr(self, "_action"):
+            with self._goal_ended:
+                self._goal_ended.wait_for(lambda: not self._goals_in_progress, timeout=GOAL_END_TIMEOUT_S)
             self._action.destroy()
         super().destroy_node()
 
@@ -173,8 +178,18 @@ class ReconstructionNode(LifecycleNode):
         self.warn("goal refused", f"a goal was refused: the node is {self.state}, activate it first")
         return GoalResponse.REJECT
 
-    def _execute(self, handle: Any) -> Reconstruct.Result:
+    def _on_execute(self, handle: Any) -> Reconstruct.Result:
         """Blocks one executor thread until the goal has ended; the work itself is done by the worker."""
+        goal_id = bytes(handle.goal_id.uuid)
+        self._goals_in_progress.add(goal_id)
+        try:
+            return self._execute(handle)
+        finally:
+            with self._goal_ended:
+                self._goals_in_progress.discard(goal_id)
+                self._goal_ended.notify_all()
+
+    def _execute(self, handle: Any) -> Reconstruct.Result:
         ended: list[Outcome] = []
         done = threading.Event()
 

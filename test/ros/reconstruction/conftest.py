@@ -139,7 +139,10 @@ class Client:
             status = self.statuses.get(part)
             return status if status and status.level == level and containing in status.message else None
 
-        return self.wait_for(seen, what=f"diagnostics of {part} with '{containing}', last: {self.statuses.get(part)}")
+        try:
+            return self.wait_for(seen)
+        except pytest.fail.Exception:
+            pytest.fail(f"diagnostics of {part} never had '{containing}', the last are {self.statuses.get(part)}")
 
     def send_views(self, *names: str, frame_id: str = "map") -> Any:
         """Publish a view set with views of these names."""
@@ -198,6 +201,18 @@ def pipeline() -> StagedPipeline:
 
 
 @pytest.fixture
+def make_pipeline():
+    """The class, for tests that need several."""
+    return StagedPipeline
+
+
+@pytest.fixture
+def make_object():
+    """`make_object(id, center, size_m, label)`: a cube."""
+    return box_object
+
+
+@pytest.fixture
 def make_node(ros, pipeline, tmp_path):
     """`make_node(**parameters)`: a node with the staged pipeline, not yet configured."""
 
@@ -215,8 +230,14 @@ def make_node(ros, pipeline, tmp_path):
 
 @pytest.fixture
 def make_client(ros, wait_for):
+    import rclpy
+
     def make(prefix=""):
-        return Client(ros, wait_for, ros.node(f"client{prefix.replace('/', '_')}"), prefix)
+        node = rclpy.create_node(f"client{prefix.replace('/', '_')}", context=ros.context)
+        client = Client(ros, wait_for, node, prefix)
+        # Only now may it spin: an executor that meets a half-made action client dies (rclpy).
+        ros.add(node)
+        return client
 
     return make
 
