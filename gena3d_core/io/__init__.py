@@ -1,6 +1,7 @@
 """Recordings in (RGB-D folders, nerfstudio, rosbag2), scenes out (scene.json and .glb)."""
 
 from .bag_options import BagOptions
+from .image_files import write_picture
 from .load import Recording, load_recording, load_views
 from .nerfstudio import PosedImages
 from .plain_images import refuse_unless_one_input
@@ -17,4 +18,5 @@ __all__ = [
     "load_views",
     "refuse_unless_one_input",
     "save_scene",
+    "write_picture",
 ]

@@ -7,8 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import DataFormatError
+from ..errors import DataFormatError, InputError
 from ..types import Float32Array, UInt8Array
+from .atomic import write_file
 from .image_bytes import decode_image
 
 COLOR_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -39,6 +40,13 @@ def read_depth(
     depth_m = raw.astype(np.float32) * np.float32(unit_m)
     depth_m[~np.isfinite(depth_m) | (depth_m <= 0) | (raw == invalid)] = np.nan
     return depth_m
+
+
+def write_picture(path: Path, picture: UInt8Array) -> None:
+    """Write (H, W, 3) RGB to a .png or .jpg file, whole or not at all; raises `InputError` if that cannot be."""
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"{path}: pictures are written as .png or .jpg")
+    write_file(path, cv2.imencode(path.suffix.lower(), picture[..., ::-1])[1].tobytes())
 
 
 def _decode(path: Path, flags: int) -> np.ndarray:

@@ -1,5 +1,7 @@
-"""Pictures: contact sheets and overviews of a reconstruction. No window, no GPU."""
+"""Pictures: contact sheets, overviews of a reconstruction, renders. No window needed, no GPU."""
 
 from .contact_sheet import contact_sheet
+from .overview import overview
+from .scene_picture import scene_picture
 
-__all__ = ["contact_sheet"]
+__all__ = ["contact_sheet", "overview", "scene_picture"]
