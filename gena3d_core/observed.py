@@ -28,7 +28,7 @@ from .types import (
 
 UNSEEN_CONFIDENCE = 0.1
 """Confidence of the walls and caps that close an object on its support."""
-PIN_HOLE_VOXELS = 8.0
+PIN_HOLE_VOXELS = 20.0
 """Perimeter, in voxels, up to which a hole in the surface counts as a gap of the fusion and is filled."""
 
 

@@ -42,8 +42,8 @@ def place_objects(
 
     The object frame is parallel to the world and lies at the centre of the mesh's bounding box. Meshes without a known
     relation to the world are registered to their observed points first. Residuals: `fit_rmse_m` (observed points to
-    mesh), `support_gap_m` (before settling), `support_shift_m`, `collision_shift_m`, `penetration_m` (remaining) and, for
-    registered meshes, `registration_rmse_m` and `registration_scale`.
+    mesh), `support_gap_m` (before settling), `support_shift_m`, `collision_shift_m`, `penetration_m` (what remains);
+    for registered meshes `registration_rmse_m` and `registration_scale`.
     Raises `InputError` if ids differ between the lists or a mesh is empty.
     """
     limits = limits or LayoutLimits()

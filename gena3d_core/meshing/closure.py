@@ -19,7 +19,9 @@ REACH_M = 0.02
 SEE_THROUGH_M = 0.004
 """A view that measures this much behind a grid point just above the support, off the object, proves it empty."""
 FOOTPRINT_CLOSING_M = 0.012
-"""Gaps in the projection of the observed surface that are closed, before enclosed holes are filled."""
+"""Half width of gaps in the observed surface's projection that are closed, before enclosed holes are filled."""
+MIN_ISLAND_CELLS = 12
+"""Columns that reach the support in smaller islands are not extended down to it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +52,12 @@ def close_on_support(volume: TsdfVolume, patches: Sequence[DepthPatch], reach_m:
     seen_empty = _proven_empty(volume, patches, extend_inside)
     distance[seen_empty] = np.nan
 
-    # Solid = extruded object above the plane: the larger of both signed distances.
     bottom = LAYERS_BELOW
-    inside = distance[:, :, bottom] < 0
+    inside = _without_flecks(distance[:, :, bottom] < 0)
+    flecks = (distance[:, :, bottom] < 0) & ~inside
+    distance[flecks[..., None] & extend] = np.nan
     footprint = inside | _footprint(volume, distance, inside, patches)
+    # Solid = extruded object above the plane: the larger of both signed distances.
     first = distance[:, :, bottom]
     first = np.where(footprint & ~np.isfinite(first), -0.5 * voxel, first)
     near = layers < bottom + 4
@@ -82,19 +86,33 @@ def _seen_through(patches: Sequence[DepthPatch], points_m: np.ndarray) -> BoolAr
     return empty
 
 
+def _without_flecks(columns: BoolArray) -> BoolArray:
+    """(X, Y) bool without small islands: remains of the support's own noise around the object."""
+    labels, count = ndimage.label(columns, structure=np.ones((3, 3)))
+    sizes = np.bincount(labels.reshape(-1), minlength=count + 1)
+    sizes[0] = 0
+    return (sizes >= MIN_ISLAND_CELLS)[labels]
+
+
 def _footprint(volume: TsdfVolume, distance: np.ndarray, inside: BoolArray, patches: Sequence[DepthPatch]) -> BoolArray:
     """(X, Y) bool: columns to cap besides those whose inside already reaches the plane."""
     if not inside.any():
         return inside
-    beneath = (distance < 0).any(axis=2)
-    radius = max(1, round(FOOTPRINT_CLOSING_M / volume.voxel_size_m))
-    padded = np.pad(beneath, radius)
-    steps = np.arange(-radius, radius + 1)
-    disc = steps[:, None] ** 2 + steps[None, :] ** 2 <= radius**2
-    closed = ndimage.binary_fill_holes(ndimage.binary_closing(padded, disc))[radius:-radius, radius:-radius]
-    candidates = closed & _in_hull(inside) & ~inside
+    beneath = _closed_and_filled((distance < 0).any(axis=2), volume.voxel_size_m)
+    # Narrow fringes do not widen the hull; thin walls all around count through what they enclose.
+    hull = _in_hull(ndimage.binary_opening(inside, np.ones((3, 3))))
+    candidates = beneath & (hull | _closed_and_filled(inside, volume.voxel_size_m)) & ~inside
     empty = _proven_empty(volume, patches, _at_layer(candidates, distance.shape, LAYERS_BELOW))
     return candidates & ~empty[:, :, LAYERS_BELOW]
+
+
+def _closed_and_filled(columns: BoolArray, voxel_size_m: float) -> BoolArray:
+    """(X, Y) bool: gaps up to twice `FOOTPRINT_CLOSING_M` closed, then enclosed holes filled."""
+    radius = max(1, round(FOOTPRINT_CLOSING_M / voxel_size_m))
+    steps = np.arange(-radius, radius + 1)
+    disc = steps[:, None] ** 2 + steps[None, :] ** 2 <= radius**2
+    closed = ndimage.binary_closing(np.pad(columns, radius), disc)
+    return ndimage.binary_fill_holes(closed)[radius:-radius, radius:-radius]
 
 
 def _at_layer(columns: BoolArray, shape: tuple[int, ...], layer: int) -> BoolArray:

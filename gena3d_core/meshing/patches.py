@@ -13,6 +13,10 @@ from ..types import BoolArray, Float32Array, Float64Array, View
 
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Opposite pixel pairs looked at around a pixel: (row, column) steps."""
+MIXED_FOOTPRINTS = 3.0
+"""Depth step, in pixel footprints, on both sides of a pixel that may be mixed."""
+CONNECTED_FOOTPRINTS = 6.0
+"""Depth step, in pixel footprints, up to which neighbours belong to one surface (80 degrees of incidence)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,18 +52,26 @@ def shifted(image: np.ndarray, rows: int, cols: int) -> np.ndarray:
     return image[row_index[:, None], col_index[None, :]]
 
 
-def edge_threshold_m(depth_m: np.ndarray, view: View) -> np.ndarray:
-    """Depth step between neighbouring pixels that is taken for an edge: 8 mm or three pixel footprints."""
-    return np.maximum(0.008, 3.0 * depth_m / view.intrinsics.fx)
+def edge_threshold_m(depth_m: np.ndarray, view: View, footprints: float) -> np.ndarray:
+    """Depth step between neighbouring pixels that is taken for an edge: 8 mm or a number of pixel footprints."""
+    return np.maximum(0.008, footprints * depth_m / view.intrinsics.fx)
 
 
 def mixed_pixels(depth_m: np.ndarray, threshold_m: np.ndarray) -> BoolArray:
-    """(h, w) bool: pixels that hang between a nearer and a farther neighbour, an artefact of depth edges."""
+    """(h, w) bool: pixels that hang between a nearer and a farther neighbour, an artefact of depth edges.
+
+    A steep surface has such steps too, but goes on with the same slope on both sides, where an edge is flat beyond.
+    """
     mixed = np.zeros(depth_m.shape, dtype=bool)
     with np.errstate(invalid="ignore"):
         for rows, cols in NEIGHBOURS:
-            one, other = shifted(depth_m, rows, cols) - depth_m, shifted(depth_m, -rows, -cols) - depth_m
-            mixed |= (np.minimum(one, other) < -threshold_m) & (np.maximum(one, other) > threshold_m)
+            ahead, behind = shifted(depth_m, rows, cols), shifted(depth_m, -rows, -cols)
+            one, other = ahead - depth_m, depth_m - behind
+            beyond_one = np.abs(shifted(depth_m, 2 * rows, 2 * cols) - ahead)
+            beyond_other = np.abs(behind - shifted(depth_m, -2 * rows, -2 * cols))
+            step = np.minimum(np.abs(one), np.abs(other)) > threshold_m
+            flat = (beyond_one < 0.5 * np.abs(one)) | (beyond_other < 0.5 * np.abs(other))
+            mixed |= step & (one * other > 0) & flat
     return mixed
 
 
@@ -104,8 +116,8 @@ def crop_patch(view: View, mask: np.ndarray, points_m: np.ndarray, margin: int =
     window = slice(top, rows.max() + margin + 1), slice(left, cols.max() + margin + 1)
 
     depth_m = np.where(view.depth_m[window] > 0, view.depth_m[window], np.nan).astype(np.float32)
-    threshold_m = edge_threshold_m(depth_m, view)
-    depth_m[mixed_pixels(depth_m, threshold_m)] = np.nan
+    depth_m[mixed_pixels(depth_m, edge_threshold_m(depth_m, view, MIXED_FOOTPRINTS))] = np.nan
+    threshold_m = edge_threshold_m(depth_m, view, CONNECTED_FOOTPRINTS)
     rays = camera.pixel_rays(view.intrinsics)[window]
     normals = image_normals(rays * depth_m[..., None], depth_m, threshold_m)
     slope = -np.einsum("hwi,hwi->hw", normals, rays)
@@ -140,6 +152,7 @@ class PatchSamples:
     on_object    (N,) bool: that pixel belongs to the object
     weight       (N,) weight of the pixel
     slope        (N,) normal slope of the pixel
+    support      (N,) share in [0, 1] of the interpolation that fell on the same surface; low next to depth edges
     """
 
     depth_m: Float32Array
@@ -147,6 +160,7 @@ class PatchSamples:
     on_object: BoolArray
     weight: Float32Array
     slope: Float32Array
+    support: Float32Array
 
 
 def sample_patch(patch: DepthPatch, points_m: np.ndarray) -> PatchSamples:
@@ -164,7 +178,7 @@ def sample_patch(patch: DepthPatch, points_m: np.ndarray) -> PatchSamples:
 
     col0, row0 = np.clip(np.floor(u).astype(np.intp), 0, width - 2), np.clip(np.floor(v).astype(np.intp), 0, height - 2)
     fu, fv = np.clip(u - col0, 0.0, 1.0), np.clip(v - row0, 0.0, 1.0)
-    tolerance = edge_threshold_m(nearest, patch.view)
+    tolerance = edge_threshold_m(nearest, patch.view, CONNECTED_FOOTPRINTS)
     total = np.zeros(len(points_m), dtype=np.float32)
     depth_sum = np.zeros(len(points_m), dtype=np.float32)
     for row_step, col_step in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -177,4 +191,11 @@ def sample_patch(patch: DepthPatch, points_m: np.ndarray) -> PatchSamples:
         total += share
         depth_sum += share * np.where(same, depth, 0.0)
     surface = np.divide(depth_sum, total, out=nearest.astype(np.float32), where=total > 1e-3)
-    return PatchSamples(z.astype(np.float32), surface, on_object, patch.weight[row, col], patch.normal_slope[row, col])
+    return PatchSamples(
+        depth_m=z.astype(np.float32),
+        surface_m=surface,
+        on_object=on_object,
+        weight=patch.weight[row, col],
+        slope=patch.normal_slope[row, col],
+        support=total,
+    )

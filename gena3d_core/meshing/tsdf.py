@@ -20,6 +20,8 @@ FREE_WEIGHT = 0.2
 LAYERS_BELOW = 2
 """Grid layers below the support plane, which lies half-way above the last of them."""
 MAX_VOXELS = 24_000_000
+BEHIND_SUPPORT = 0.6
+"""Share of the interpolation that must lie on the surface for a point behind it to count as inside."""
 CHUNK_POINTS = 400_000
 
 
@@ -42,14 +44,14 @@ class TsdfVolume:
 
 
 def choose_voxel_size(views: Sequence[View], points_m: np.ndarray, point_view: np.ndarray) -> float:
-    """Voxel size in metres: about one pixel's footprint, 2 to 6 mm, coarser for objects over half a metre."""
+    """Voxel size in metres: about one pixel's footprint, 2 to 6 mm, coarser for objects over a quarter metre."""
     footprints = [
         float(np.median(_camera_depth(view, points_m[point_view == n])) / view.intrinsics.fx)
         for n, view in enumerate(views)
         if (point_view == n).any()
     ]
     low, high = np.percentile(points_m, [1.0, 99.0], axis=0)
-    return max(float(np.clip(min(footprints), 0.002, 0.006)), float((high - low).max()) / 192.0)
+    return max(float(np.clip(min(footprints), 0.002, 0.006)), float((high - low).max()) / 128.0)
 
 
 def _camera_depth(view: View, points_m: np.ndarray) -> np.ndarray:
@@ -172,7 +174,9 @@ def signed_distance(
         along = samples.surface_m - samples.depth_m
         distance = along * samples.slope
         in_band = samples.on_object & (np.abs(distance) < band_m) & (samples.depth_m > 0)
-        free = (along > 0) & ~in_band & (samples.on_object | (along > band_m)) & (samples.depth_m > 0)
+        # Rays that pass an edge by less than a pixel say nothing about what lies behind it.
+        in_band &= (distance > 0) | (samples.support > BEHIND_SUPPORT)
+        free = ~in_band & (along > np.where(samples.on_object, 0.0, band_m)) & (samples.depth_m > 0)
     # The share of a measurement falls behind its surface: thin walls must not be outvoted by their far side.
     fade = np.clip(1.0 + distance / band_m, 0.0, 1.0)
     weight = np.where(in_band, samples.weight * fade, np.where(free, FREE_WEIGHT * samples.weight, 0.0))

@@ -46,8 +46,8 @@ def make_watertight(mesh: Mesh, resolution: int = 72, seed: int = 0) -> Mesh:
     field = winding - float(on_surface.mean()) if len(on_surface) else winding
     field = np.minimum(field, _hull_indicator(local, shape))
     # Keeps sheets and thin walls, whose winding number cancels: about a voxel of solid around every sample.
-    field = np.maximum(field, 0.5 * _shell(local, shape))
-    field = _fill_cavities(field)
+    field = np.maximum(field, _shell(local, mesh_ops.face_normals(mesh)[faces], shape))
+    field = _fill_cavities(np.where(np.isfinite(field), field, -0.5))
     solid = surface_from_occupancy(field, voxel, transforms.rigid(t=origin), level=0.0)
     solid = drop_small_components(solid, min_share=0.01)
     return _with_observed(solid, mesh, points, 1.5 * voxel)
@@ -86,7 +86,7 @@ def _hull_indicator(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     inside = np.full(shape, 0.5, dtype=np.float32)
     x, y, z = (np.arange(n, dtype=np.float32) for n in shape)
     for direction in _sphere_directions(HULL_DIRECTIONS).astype(np.float32):
-        reach = np.float32((points @ direction).max() + 0.5)
+        reach = np.float32((points @ direction).max() + 0.25)
         plane = (direction[0] * x)[:, None, None] + (direction[1] * y)[:, None] + direction[2] * z
         np.minimum(inside, reach - plane, out=inside)
     return np.maximum(inside, -0.5)
@@ -101,13 +101,15 @@ def _sphere_directions(count: int) -> np.ndarray:
     return np.concatenate([spiral, np.eye(3), -np.eye(3)])
 
 
-def _shell(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """1 minus the distance in voxels to the nearest sample, at least -0.5."""
+def _shell(points: np.ndarray, normals: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Positive within about a voxel behind the nearest sample, by its normal; at least -0.5."""
     near = np.zeros(shape, dtype=bool)
     near[tuple(np.round(points).astype(np.intp).T)] = True
     index = np.argwhere(ndimage.maximum_filter(near, size=3))
+    _, nearest = cKDTree(points).query(index)
+    height = np.einsum("ni,ni->n", index - points[nearest], normals[nearest])
     shell = np.full(shape, -0.5)
-    shell[tuple(index.T)] = np.maximum(1.0 - cKDTree(points).query(index)[0], -0.5)
+    shell[tuple(index.T)] = np.clip(np.minimum(-height, 1.0 + height), -0.5, 0.5)
     return shell
 
 
