@@ -68,7 +68,8 @@ def topic_remappings(topics: Mapping[str, str]) -> list[tuple[str, str]]:
 def node_command(name: str, options: Options) -> list[str]:
     """Command line of one node."""
     arguments = ["--params-file", options.params_file or str(share_file("config/perception.yaml"))]
-    arguments += ["-p", f"use_sim_time:={str(options.use_sim_time and name not in SOURCES.values()).lower()}"]
+    clock = "publish_clock" if name in SOURCES.values() else "use_sim_time"
+    arguments += ["-p", f"{clock}:=true"] if options.use_sim_time else []
     arguments += ["--log-level", f"{name}:={options.log_level}"]
     if name == SOURCES.get(options.source) and options.source_path:
         arguments += ["-p", f"path:={source_path(options.source_path)}"]
@@ -161,7 +162,7 @@ def parse(args: Iterable[str] | None) -> Options:
     parser.add_argument("--params-file", default="", help="parameters of the nodes (default: config/perception.yaml)")
     parser.add_argument("--source", choices=("none", *SOURCES), default="none", help="what stands in for cameras")
     parser.add_argument("--path", default="", help="scene file of the simulated camera, or folder to play")
-    parser.add_argument("--use-sim-time", action="store_true", help="follow /clock")
+    parser.add_argument("--use-sim-time", action="store_true", help="follow /clock, which a source publishes then")
     parser.add_argument("--no-autostart", action="store_true", help="leave the nodes unconfigured")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warn", "error", "fatal"))
     parser.add_argument("--no-shared-memory", action="store_true", help="keep Fast DDS's own transport settings")

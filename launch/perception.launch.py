@@ -46,7 +46,12 @@ ARGUMENTS = [
         DeclareLaunchArgument(topic, default_value=topic, description=f"topic to take {topic} from (single camera)")
         for topic in INPUT_TOPICS
     ),
-    DeclareLaunchArgument("use_sim_time", default_value="false", choices=BOOLEANS, description="follow /clock"),
+    DeclareLaunchArgument(
+        "use_sim_time",
+        default_value="false",
+        choices=BOOLEANS,
+        description="follow /clock, which a source publishes then",
+    ),
     DeclareLaunchArgument(
         "autostart", default_value="true", choices=BOOLEANS, description="configure and activate the nodes"
     ),
@@ -78,7 +83,7 @@ def start(context: LaunchContext) -> list:
     nodes = []
     for name in names:
         is_source = name in SOURCES.values()
-        parameters = {"use_sim_time": is_true("use_sim_time") and not is_source}
+        parameters = {"publish_clock" if is_source else "use_sim_time": True} if is_true("use_sim_time") else {}
         if is_source and value["path"]:
             parameters["path"] = source_path(value["path"])
         nodes.append(
@@ -87,7 +92,7 @@ def start(context: LaunchContext) -> list:
                 executable=name,
                 name=name,
                 namespace=value["namespace"],
-                parameters=[value["params_file"], parameters],
+                parameters=[value["params_file"], *([parameters] if parameters else [])],
                 remappings=remappings if name == "view_accumulator" else [],
                 ros_arguments=["--log-level", f"{name}:={value['log_level']}"],
                 output="screen",

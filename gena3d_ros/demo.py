@@ -1,0 +1,232 @@
+"""Shows the whole way: cameras (simulated or recorded) -> real nodes over DDS -> scene.json, .glb, overview.png.
+
+`python -m gena3d_ros.demo --out out/demo` starts the nodes as processes of their own, waits for keyframes, asks for a
+reconstruction by the action, and saves what it answers. Exit code 1 with one line that says why when anything fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from rclpy.action import ActionClient
+from rclpy.executors import ExternalShutdownException
+
+from gena3d_core.errors import Gena3DError
+from gena3d_core.geometry.mesh import transformed
+from gena3d_core.io import save_scene
+from gena3d_core.types import ObjectObservation, Reconstruction, Scene, View
+from gena3d_core.viz import overview
+from gena3d_core.viz.render import instance_map
+from gena3d_ros.action import Reconstruct
+from gena3d_ros.msg import ViewSet
+
+from . import qos
+from .conversions import scene_from_msg, view_set_from_msg
+from .processes import ProcessGroup, describe_exit
+
+START_TIMEOUT_S = 120.0
+STILL_S = 4.0
+"""The set of keyframes is taken as complete when it has not changed for so long."""
+LOG_TAIL_LINES = 15
+
+
+class DemoError(Gena3DError):
+    """The demonstration did not come to its end; the message says where."""
+
+
+class Nodes:
+    """The nodes, started by `bringup` in processes of their own; what they print goes to `log`."""
+
+    def __init__(self, arguments: Sequence[str], log: Path) -> None:
+        self.log = log
+        self._group = ProcessGroup()
+        self._arguments = arguments
+
+    def __enter__(self) -> Nodes:
+        with self.log.open("wb") as output:
+            command = [sys.executable, "-u", "-m", "gena3d_ros.bringup", *self._arguments]
+            self._group.start("bringup", command, output=output)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._group.stop()
+
+    def check(self) -> None:
+        """Raise `DemoError` with the end of the log when the nodes have ended."""
+        code = self._group.exited().get("bringup")
+        if code is not None:
+            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+            raise DemoError(f"the nodes ended early (bringup {describe_exit(code)}):\n{tail}\nwhole log: {self.log}")
+
+
+class Client:
+    """Talks to the nodes: waits for keyframes, asks for a reconstruction."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+        self._node = rclpy.create_node("demo")
+        self._view_set: ViewSet | None = None
+        self._changed_at = time.monotonic()
+        self._node.create_subscription(ViewSet, "view_set", self._on_views, qos.latched())
+        self._action: Any = ActionClient(self._node, Reconstruct, "reconstruction/reconstruct")
+
+    def close(self) -> None:
+        self._action.destroy()
+        self._node.destroy_node()
+
+    def _on_views(self, message: ViewSet) -> None:
+        self._view_set, self._changed_at = message, time.monotonic()
+
+    def wait(self, condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
+        """The first truthy value of `condition()`; raises `DemoError` when the time is over or the nodes have ended."""
+        deadline = time.monotonic() + timeout_s
+        while not (value := condition()):
+            self._nodes.check()
+            if time.monotonic() > deadline:
+                raise DemoError(f"{what} did not come within {timeout_s:g} s; the nodes' log is {self._nodes.log}")
+            rclpy.spin_once(self._node, timeout_sec=0.1)
+        return value
+
+    def views(self, enough: int) -> ViewSet:
+        """Keyframes: at least `enough`, or as many as there are when their number has stopped to grow."""
+        self.wait(lambda: self._view_set and self._view_set.views, START_TIMEOUT_S, "the first keyframe")
+
+        def complete() -> bool:
+            count = len(self._view_set.views) if self._view_set else 0
+            return count >= enough or time.monotonic() - self._changed_at > STILL_S
+
+        self.wait(complete, START_TIMEOUT_S, f"a set of {enough} keyframes")
+        assert self._view_set is not None
+        return self._view_set
+
+    def reconstruct(self, views: ViewSet, timeout_s: float, report: Callable[[str, float], None]) -> Scene:
+        """Objects of `views` by the action, stage by stage reported."""
+        self.wait(self._action.server_is_ready, START_TIMEOUT_S, "the action reconstruction/reconstruct")
+        goal = Reconstruct.Goal(view_names=[view.name for view in views.views])
+        sent = self._action.send_goal_async(goal, lambda m: report(m.feedback.stage, m.feedback.fraction))
+        self.wait(sent.done, START_TIMEOUT_S, "the answer to the goal")
+        handle = sent.result()
+        if handle is None or not handle.accepted:
+            raise DemoError(f"the goal was refused; the nodes' log is {self._nodes.log}")
+        result: Any = handle.get_result_async()
+        self.wait(result.done, timeout_s, "the reconstruction")
+        answer = result.result().result
+        if not answer.success:
+            raise DemoError(f"the reconstruction failed: {answer.message}")
+        return scene_from_msg(answer.scene)
+
+
+def with_silhouettes(scene: Scene, views: Sequence[View]) -> Reconstruction:
+    """The scene with the masks that its meshes fill in the views: messages carry no segmentation masks."""
+    meshes = [transformed(entry.mesh, entry.T_world_object) for entry in scene.objects]
+    owners = [instance_map(meshes, view.T_world_camera, view.intrinsics) for view in views]
+    nowhere = tuple(np.zeros(owner.shape, dtype=bool) for owner in owners)
+    observations = tuple(
+        ObjectObservation(
+            id=entry.id,
+            label=entry.label,
+            score=entry.score,
+            views=tuple(views),
+            visible_masks=tuple(owner == index for owner in owners),
+            occlusion_masks=nowhere,
+            points_m=meshes[index].vertices,
+            point_colors=np.full((len(meshes[index].vertices), 3), 128, dtype=np.uint8),
+            point_view=np.zeros(len(meshes[index].vertices), dtype=np.int32),
+            support=scene.support,
+        )
+        for index, entry in enumerate(scene.objects)
+    )
+    return Reconstruction(scene, tuple(views), observations)
+
+
+def print_stage(stage: str, fraction: float) -> None:
+    print(f"  {100 * fraction:3.0f} %  {stage}", flush=True)
+
+
+def print_scene(scene: Scene, out: Path) -> None:
+    for entry in scene.objects:
+        size_cm = " x ".join(f"{100 * side:.1f}" for side in entry.size_m)
+        position = ", ".join(f"{value:+.3f}" for value in entry.T_world_object[:3, 3])
+        seen = 100 * entry.observed_fraction
+        print(
+            f"  object {entry.id:<3} {size_cm:>20} cm  at ({position}) m  {seen:3.0f} % seen  object_{entry.id:03d}.glb"
+        )
+    for warning in scene.warnings:
+        print(f"  warning: {warning}")
+    seconds = scene.timings_s.get("total", sum(scene.timings_s.values()))
+    print(f"{len(scene.objects)} objects from {len(scene.view_names)} views in {seconds:.1f} s of work")
+    print(f"wrote {out / 'scene.json'}, {len(scene.objects)} .glb and {out / 'overview.png'}")
+
+
+def bringup_arguments(options: argparse.Namespace) -> list[str]:
+    """What `bringup` is told: the source, and work on request only."""
+    source = ["--source", "player", "--path", options.recording] if options.recording else ["--source", "sim"]
+    if options.scene and not options.recording:
+        source += ["--path", options.scene]
+    parameters = ["auto_reconstruct:=false", f"max_views:={options.views}"]
+    if options.frames:
+        parameters.append(f"frames:=[{options.frames}]")
+    return [*source, "--", *(part for text in parameters for part in ("-p", text))]
+
+
+def run(options: argparse.Namespace) -> Scene:
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    # Strangers in the default domain must not take part; whoever wants to watch sets the same number.
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    print(f"nodes start (ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}, log {out / 'nodes.log'})", flush=True)
+    with Nodes(bringup_arguments(options), out / "nodes.log") as nodes:
+        client = Client(nodes)
+        try:
+            view_set = client.views(options.views)
+            print(f"{len(view_set.views)} keyframes from the cameras; reconstruction:", flush=True)
+            scene = client.reconstruct(view_set, options.timeout, print_stage)
+        finally:
+            client.close()
+    if not scene.objects:
+        raise DemoError(f"no object was found: {'; '.join(scene.warnings) or 'see ' + str(nodes.log)}")
+    result = with_silhouettes(scene, view_set_from_msg(view_set))
+    save_scene(result, out, {"overview": overview(result)})
+    return scene
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="demo", description=str(__doc__).splitlines()[0])
+    parser.add_argument("--out", default="out/demo", help="folder to write to (default: %(default)s)")
+    parser.add_argument("--recording", default="", metavar="DIR", help="play this RGB-D folder, simulate nothing")
+    parser.add_argument("--frames", default="", metavar="N,N,...", help="frames of the recording (default: all)")
+    parser.add_argument("--scene", default="", help="scene of the simulated camera (default: the node's own)")
+    parser.add_argument("--views", type=int, default=8, metavar="N", help="keyframes to reconstruct from")
+    parser.add_argument("--timeout", type=float, default=600.0, metavar="S", help="longest time of the reconstruction")
+    options = parser.parse_args(args)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        print_scene(run(options), Path(options.out))
+        return 0
+    except (Gena3DError, OSError) as error:
+        print(f"demo failed: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        print("demo was interrupted", file=sys.stderr)
+        return 1
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
