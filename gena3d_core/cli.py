@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(args, "interrupted", FAILED)
     except BrokenPipeError:
         # The reader of our output (`| head`) went away: nothing more to say, not even at exit.
-        sys.stdout = open(os.devnull, "w")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
         return _fail(args, f"{type(error).__name__}: {error} (this is a bug; --debug shows where)", FAILED)

@@ -6,8 +6,10 @@ import argparse
 import json
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..types import BoxPrompt
+if TYPE_CHECKING:
+    from ..types import BoxPrompt
 
 
 class UsageError(Exception):
@@ -63,6 +65,8 @@ def boxes(text: str) -> tuple[BoxPrompt, ...]:
 
 
 def _box(entry: dict) -> BoxPrompt:
+    from ..types import BoxPrompt
+
     view, label = entry["view"], entry.get("label", "")
     x_min, y_min, x_max, y_max = (float(value) for value in entry["box_xyxy"])
     if not (x_min <= x_max and y_min <= y_max):

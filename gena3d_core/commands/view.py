@@ -12,12 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("scene", type=Path, metavar="DIR", help="folder that `gena3d reconstruct` wrote")
     parser.add_argument("--png", type=Path, metavar="FILE", help="render the scene to FILE; no window, no open3d")
-    parser.add_argument(
-        "--azimuth", type=float, default=-60.0, metavar="DEG", help="camera from +x towards +y, degrees"
-    )
-    parser.add_argument(
-        "--elevation", type=float, default=30.0, metavar="DEG", help="camera above the horizon, degrees"
-    )
+    parser.add_argument("--azimuth", type=float, default=-60.0, metavar="DEG", help="of the camera, from +x towards +y")
+    parser.add_argument("--elevation", type=float, default=30.0, metavar="DEG", help="of the camera")
     parser.add_argument(
         "--width", type=integer(64, 8192), default=1280, metavar="PIXELS", help="of the picture (default: 1280)"
     )

@@ -60,7 +60,7 @@ def load_recording(
 ) -> Recording:
     """Views of a recording, oldest first: those numbered `frames`, else the `max_views` most informative, else all.
 
-    path: rgbd folder, nerfstudio transforms.json (or its folder), rosbag2 folder or .mcap/.db3 file (there all means 20).
+    path: rgbd folder, nerfstudio transforms.json (or its folder), rosbag2 folder, .mcap or .db3 (there all means 20).
     Raises `InputError` for frames that do not exist (the message lists the nearest) and for arguments out of
     range, `DataFormatError` for a broken or unknown input, `MissingDependencyError` for a library not installed.
     """

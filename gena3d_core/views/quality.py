@@ -17,8 +17,8 @@ MAX_SIDE_PX = 960
 class ImageQuality:
     """Figures of one image.
 
-    sharpness           energy of the Laplacian of Gaussian over the variance of intensity: the exposure's gain and
-                        offset cancel; compare values within one recording, since texture counts too
+    sharpness           energy of the Laplacian of Gaussian over the squared mean of intensity: the exposure's gain
+                        cancels, and more blur always means less; texture counts too, so compare within one recording
     exposed_fraction    share of pixels that are neither crushed to black nor blown out
     """
 
@@ -37,10 +37,9 @@ def image_quality(color: np.ndarray) -> ImageQuality:
     exposed = float(np.count_nonzero((grey > 8) & (grey < 247)) / grey.size)
     # The Gaussian keeps sensor noise, which a bare Laplacian would take for detail, from looking sharp.
     smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1.0)
-    variance = float(grey.var())
+    mean = float(smooth.mean())
     energy = float(cv2.Laplacian(smooth, cv2.CV_32F).var())
-    # One grey level squared in the denominator: a blank wall is not sharp.
-    return ImageQuality(energy / (variance + 1.0), exposed)
+    return ImageQuality(energy / (mean * mean + 1.0), exposed)
 
 
 def sharpness(color: np.ndarray) -> float:

@@ -19,6 +19,8 @@ WIDTH, MARGIN, GAP = 1600, 32, 14
 HEADER, CAPTION, FOOTER = 96, 24, 84
 MAX_VIEWS, MAX_CARDS, CARD_COLUMNS = 8, 12, 4
 CARD_HEIGHT = 282
+VIEW_GRIDS = {1: (1, 560), 2: (1, 400), 3: (1, 300), 4: (2, 330), 5: (2, 290), 6: (2, 290), 7: (2, 240), 8: (2, 240)}
+"""Columns and width of a thumbnail for so many views."""
 UNSEEN: Color = (214, 208, 200)
 """Colour of surface that no camera saw."""
 STAGE_COLORS: tuple[Color, ...] = (
