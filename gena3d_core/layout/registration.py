@@ -13,16 +13,17 @@ from ..geometry import mesh as mesh_ops
 from ..geometry import transforms
 from ..types import Float64Array, Mesh
 
-YAWS = 24
+YAWS = 20
 SCALE_FACTORS = (0.8, 1.0, 1.25)
 """Start scales relative to the ratio of vertical extents."""
-COARSE_POINTS, FINE_POINTS, MESH_SAMPLES = 250, 1500, 4000
-COARSE_STEPS, FINE_STEPS = 15, 40
+COARSE_POINTS, FINE_POINTS, MESH_SAMPLES = 150, 800, 3000
+FINE_STEPS = 25
+COARSE_ROUNDS = ((4, 24), (6, 5))
+"""Successive halving of the start candidates: (steps of alignment, best candidates kept after them)."""
 TRIM = 0.85
 """Share of the best correspondences that a fit uses; the rest is noise or not part of the mesh."""
 SEEN_SHARE = 0.3
 """Share of a mesh's surface that any observation can be trusted to have seen."""
-FINALISTS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +65,10 @@ def register_similarity(
     cloud = rng.permutation((points - center) @ R_frame_world.T / size)[:FINE_POINTS]
     matcher = _Matcher(samples, cKDTree(samples), upright=True)
 
-    starts = _start_candidates(samples, cloud)
-    coarse = matcher.refine(starts, cloud[:COARSE_POINTS], COARSE_STEPS)
-    best = coarse[np.argsort(matcher.score(coarse, cloud[:COARSE_POINTS]))[:FINALISTS]]
+    best = _start_candidates(samples, cloud)
+    for steps, kept_candidates in COARSE_ROUNDS:
+        best = matcher.refine(best, cloud[:COARSE_POINTS], steps)
+        best = best[np.argsort(matcher.score(best, cloud[:COARSE_POINTS]))[:kept_candidates]]
     fine = _Matcher(samples, matcher.tree, upright=upright)
     best = fine.refine(best, cloud, FINE_STEPS)
     S = best[np.argmin(fine.score(best, cloud))]
@@ -119,7 +121,7 @@ class _Matcher:
     def refine(self, S: np.ndarray, cloud: np.ndarray, steps: int) -> Float64Array:
         """Candidates (C, 4, 4) after `steps` rounds of nearest points and trimmed fits in both directions."""
         cloud_tree = cKDTree(cloud)
-        every = max(1, len(self.samples) // (2 * len(cloud)))
+        every = max(1, round(len(self.samples) / (1.5 * len(cloud))))
         subset = self.samples[::every]
         for _ in range(steps):
             distance, nearest = self._nearest(S, cloud)

@@ -98,7 +98,7 @@ def _footprint(volume: TsdfVolume, distance: np.ndarray, inside: BoolArray, patc
     """(X, Y) bool: columns to cap besides those whose inside already reaches the plane."""
     if not inside.any():
         return inside
-    beneath = _closed_and_filled((distance < 0).any(axis=2), volume.voxel_size_m)
+    beneath = _closed_and_filled(np.asarray((distance < 0).any(axis=2)), volume.voxel_size_m)
     # Narrow fringes do not widen the hull; thin walls all around count through what they enclose.
     hull = _in_hull(ndimage.binary_opening(inside, np.ones((3, 3))))
     candidates = beneath & (hull | _closed_and_filled(inside, volume.voxel_size_m)) & ~inside
