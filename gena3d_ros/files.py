@@ -17,7 +17,7 @@ def share_folders() -> Iterator[Path]:
     checkout = Path(__file__).resolve().parent.parent
     if (checkout / "package.xml").is_file():
         yield checkout
-    with suppress(ImportError, LookupError, ValueError):  # no ROS, or the package is not in its index
+    with suppress(ImportError, LookupError, ValueError, OSError):  # no ROS, or not in its index
         yield _ament_share()
     yield Path(sys.prefix) / "share" / PACKAGE
 
