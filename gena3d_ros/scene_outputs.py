@@ -107,7 +107,7 @@ class SceneOutputs:
     def _planning_scene_builder(self, moveit_msgs: Any) -> Build:
         def build(scene: Scene, parameters: ReconstructionParameters) -> Any:
             message = exports.planning_scene(scene, self._in_planning_scene, parameters.collision_faces, moveit_msgs)
-            self._in_planning_scene |= {exports.collision_id(item) for item in scene.objects}
+            self._in_planning_scene = {exports.collision_id(item) for item in scene.objects}
             return message
 
         return build

@@ -181,6 +181,22 @@ def test_markers_and_points_are_made_for_listeners_only(node, client, monkeypatc
     client.wait_for(lambda: len(arrays) >= 2 and len(clouds) >= 2)
 
 
+def test_detections_and_planning_scene_where_their_packages_are_installed(node, client, pipeline):
+    vision_msgs = pytest.importorskip("vision_msgs.msg")
+    moveit_msgs = pytest.importorskip("moveit_msgs.msg")
+    detections, planning = [], []
+    client.node.create_subscription(vision_msgs.Detection3DArray, "/detections", detections.append, qos.latched())
+    client.node.create_subscription(moveit_msgs.PlanningScene, "/planning_scene", planning.append, qos.latched())
+    client.send_views("a")
+    client.wait_for(lambda: detections and planning)
+    assert [d.id for d in detections[-1].detections] == ["1", "2"]
+    assert {o.id: o.operation for o in planning[-1].world.collision_objects} == {"object_1": b"\0", "object_2": b"\0"}
+    del pipeline.objects[0]
+    client.send_views("b")
+    client.wait_for(lambda: [d.id for d in detections[-1].detections] == ["2"])
+    client.wait_for(lambda: {o.id: o.operation for o in planning[-1].world.collision_objects}["object_1"] == b"\1")
+
+
 def test_a_scene_without_objects_is_published_and_said(node, client, pipeline):
     pipeline.objects, pipeline.warnings = [], ("no cluster stands on the table",)
     client.send_views("a")
