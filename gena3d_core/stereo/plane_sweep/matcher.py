@@ -16,6 +16,7 @@ from .config import PlaneSweepConfig
 from .consistency import agreement
 from .cost import COSTS
 from .frames import Frame, make_frame
+from .preparation import prepare
 from .sources import SweepPlan, disparity_range_px, plan_sweep
 from .sweep import InverseDepth, sweep_coarse, sweep_fine
 
@@ -46,7 +47,8 @@ class PlaneSweep:
                 f"plane_sweep needs at least 2 views from different places, got {len(views)}: "
                 "add views, or use the stereo matcher 'depth_camera' with a depth camera"
             )
-        plans = [plan_sweep(views, i, self.config) for i in range(len(views))]
+        views, points_m = prepare(views, self.config)
+        plans = [plan_sweep(views, i, self.config, points_m) for i in range(len(views))]
         unmatched = [view.name for view, plan in zip(views, plans, strict=True) if plan is None]
         if len(unmatched) == len(views):
             raise InputError(

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from .aggregation import semi_global, winner
 from .config import PlaneSweepConfig
-from .cost import NEUTRAL, cost_volume
+from .cost import cost_volume
 from .frames import Frame
 from .hypotheses import band, descent, fronto_parallel, horizontal, resample
 
