@@ -5,7 +5,7 @@ from __future__ import annotations
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-IMAGE_DEPTH = 5
+IMAGE_DEPTH = 10
 _RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 
 
@@ -28,6 +28,12 @@ def latched(depth: int = 1) -> QoSProfile:
 def reliable(depth: int = 10) -> QoSProfile:
     """Small streams that nobody needs after the fact."""
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def transforms() -> QoSProfile:
+    """/tf as we listen to it: a lost transform is made up for by interpolation, while waiting for one to be sent again
+    holds up all that follow, for seconds when images fill the default transport."""
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def overridable() -> QoSOverridingOptions:

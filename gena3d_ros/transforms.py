@@ -68,7 +68,7 @@ class PlainTransformListener:
         subscribe = node.create_subscription
         options: dict[str, Any] = {"callback_group": group, "qos_overriding_options": qos.overridable()}
         self._subscriptions = [
-            subscribe(TFMessage, "/tf", lambda m: self._hear(m, static=False), qos.reliable(100), **options),
+            subscribe(TFMessage, "/tf", lambda m: self._hear(m, static=False), qos.transforms(), **options),
             subscribe(TFMessage, "/tf_static", lambda m: self._hear(m, static=True), qos.latched(100), **options),
         ]
 
@@ -110,7 +110,7 @@ class Tf2TransformListener:
     def __init__(self, node: Any, history_s: float, on_error: Callable[[str, str], None]) -> None:
         self._node = node
         self._buffer = tf2_ros.Buffer(cache_time=Duration(seconds=history_s))
-        self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
+        self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False, qos=qos.transforms())
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Float64Array:
         require_stamp(stamp_ns)
