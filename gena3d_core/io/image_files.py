@@ -37,7 +37,8 @@ def read_depth(
             "a depth image saved as an 8-bit or colour picture has lost its metres"
         )
     _check_size(path, raw, size)
-    depth_m = raw.astype(np.float32) * np.float32(unit_m)
+    # In double precision, so that whole millimetres become the same floats as in messages.
+    depth_m = (raw.astype(np.float64) * unit_m).astype(np.float32)
     depth_m[~np.isfinite(depth_m) | (depth_m <= 0) | (raw == invalid)] = np.nan
     return depth_m
 
