@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def mesh_to_glb(mesh: Mesh) -> bytes:
 def mesh_from_glb(path: Path) -> Mesh:
     """The mesh of a file that `mesh_to_glb` wrote; raises `DataFormatError` for a missing or damaged one."""
     try:
-        loaded = trimesh.load(path, file_type="glb", force="mesh", process=False)
+        loaded = trimesh.load(BytesIO(path.read_bytes()), file_type="glb", force="mesh", process=False)
     except FileNotFoundError as error:
         raise DataFormatError(f"{path}: no such file, but scene.json names it") from error
     except Exception as error:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from ..types import Float32Array, Int32Array
 
-CHUNK = 3_000_000
+CHUNK = 2_000_000
 """Pixels tested at a time, which bounds the memory."""
+EDGE = 1e-5
+"""Slack of the inside test, so that rounding opens no gaps between neighbours."""
 
 
 class Fragments(NamedTuple):
@@ -41,47 +44,59 @@ def rasterize(xy_px: np.ndarray, depth: np.ndarray, faces: np.ndarray, width: in
     return Fragments(nearest.reshape(shape), weights.reshape(*shape, 3), best.reshape(shape))
 
 
-def _candidates(xy: np.ndarray, depth: np.ndarray, faces: np.ndarray, width: int, height: int):
-    """Yields (face, pixel, depth) of every pixel centre inside a face, a chunk of faces at a time."""
+def _candidates(
+    xy: np.ndarray, depth: np.ndarray, faces: np.ndarray, width: int, height: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(face, pixel, depth) of every pixel centre inside a face, a chunk of faces at a time."""
     with np.errstate(invalid="ignore"):
         usable = (np.isfinite(xy).all(axis=1) & np.isfinite(depth) & (depth > 0))[faces].all(axis=1)
     index = np.flatnonzero(usable)
     corners = xy[faces[index]]
     low = np.clip(np.ceil(corners.min(axis=1)), 0, None).astype(np.int64)
     high = np.minimum(np.floor(corners.max(axis=1)), (width - 1, height - 1)).astype(np.int64)
-    extent = np.maximum(high - low + 1, 0)
-    area = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    drawn = (extent.prod(axis=1) > 0) & (np.abs(area) > 1e-9)
-    index, corners, low, extent, area = index[drawn], corners[drawn], low[drawn], extent[drawn], area[drawn]
-    counts = extent.prod(axis=1)
+    columns, rows = np.maximum(high - low + 1, 0).T
+    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    area = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    drawn = (columns * rows > 0) & (np.abs(area) > 1e-9)
+    index, low, columns, rows, a, b, area = (x[drawn] for x in (index, low, columns, rows, a, b, area))
+    # Weights and inverse depth are linear in the picture: their steps per pixel, and their values at the low corner.
+    inverse = 1.0 / depth[faces[index]]
+    step_b = np.stack([b[:, 1], -b[:, 0]], axis=1) / area[:, None]
+    step_c = np.stack([-a[:, 1], a[:, 0]], axis=1) / area[:, None]
+    offset = low - corners[drawn][:, 0]
+    start_b, start_c = np.einsum("fk,fk->f", step_b, offset), np.einsum("fk,fk->f", step_c, offset)
+    rise_b, rise_c = inverse[:, 1] - inverse[:, 0], inverse[:, 2] - inverse[:, 0]
+    first_pixel = low[:, 1] * width + low[:, 0]
+    counts = columns * rows
     ends = np.cumsum(counts)
     start = 0
     while start < len(counts):
         before = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, before + CHUNK, side="right")))
         which = np.repeat(np.arange(start, stop), counts[start:stop])
-        place = np.arange(len(which)) - np.repeat(ends[start:stop] - counts[start:stop] - before, counts[start:stop])
-        x = low[which, 0] + place % extent[which, 0]
-        y = low[which, 1] + place // extent[which, 0]
-        a, b, c = (corners[which, k] - np.stack([x, y], axis=1).astype(np.float32) for k in range(3))
-        w = np.stack([_cross(b, c), _cross(c, a), _cross(a, b)], axis=1) / area[which, None]
-        inside = (w >= -1e-6).all(axis=1)
-        which, w = which[inside], w[inside]
-        z = 1.0 / np.einsum("nk,nk->n", w, 1.0 / depth[faces[index[which]]])
-        yield index[which], (y * width + x)[inside], z.astype(np.float32)
+        place = np.arange(len(which)) - (ends - counts - before)[which]
+        y = place // columns[which]
+        x = place - y * columns[which]
+        x32, y32 = x.astype(np.float32), y.astype(np.float32)
+        w_b = start_b[which] + step_b[which, 0] * x32 + step_b[which, 1] * y32
+        w_c = start_c[which] + step_c[which, 0] * x32 + step_c[which, 1] * y32
+        inside = np.flatnonzero((w_b >= -EDGE) & (w_c >= -EDGE) & (w_b + w_c <= 1 + EDGE))
+        which = which[inside]
+        inverse_z = inverse[which, 0] + rise_b[which] * w_b[inside] + rise_c[which] * w_c[inside]
+        pixel = first_pixel[which] + y[inside] * width + x[inside]
+        yield index[which], pixel, (1.0 / np.maximum(inverse_z, 1e-9)).astype(np.float32)
         start = stop
 
 
 def _weights(xy: np.ndarray, depth: np.ndarray, faces: np.ndarray, nearest: np.ndarray, width: int) -> Float32Array:
+    """Perspective-correct weights (P, 3) of the corners of each pixel's face; 0 where it sees none."""
     weights = np.zeros((len(nearest), 3), dtype=np.float32)
     pixel = np.flatnonzero(nearest >= 0)
-    corners = xy[faces[nearest[pixel]]]
-    center = np.stack([pixel % width, pixel // width], axis=1)
-    a, b, c = (corners[:, k] - center for k in range(3))
-    flat = np.stack([_cross(b, c), _cross(c, a), _cross(a, b)], axis=1) / depth[faces[nearest[pixel]]]
-    weights[pixel] = np.clip(flat / flat.sum(axis=1, keepdims=True), 0.0, 1.0)
+    seen = faces[nearest[pixel]]
+    y, x = np.divmod(pixel, width)
+    ax, bx, cx = (xy[seen[:, k], 0] - x for k in range(3))
+    ay, by, cy = (xy[seen[:, k], 1] - y for k in range(3))
+    flat = np.stack([bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx], axis=1) / depth[seen]
+    flat /= flat[:, 0:1] + flat[:, 1:2] + flat[:, 2:3]
+    weights[pixel] = np.clip(flat, 0.0, 1.0)
     return weights
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]

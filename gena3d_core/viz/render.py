@@ -89,24 +89,29 @@ def _paint_meshes(
     if not len(rows):
         return
     corners = mesh.faces[fragments.face[rows, cols]]
-    weights = fragments.weights[rows, cols][..., None]
+    weights = fragments.weights[rows, cols]
     colors = np.full((len(mesh.vertices), 3), 190, np.uint8) if mesh.vertex_colors is None else mesh.vertex_colors
-    albedo = ((colors[corners].astype(np.float32) / 255.0) ** 2.2 * weights).sum(axis=1)
-    normals = (vertex_normals(mesh)[corners] * weights).sum(axis=1)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
-    points = (mesh.vertices[corners] * weights).sum(axis=1)
-    to_eye = T_world_camera[:3, 3].astype(np.float32) - points
-    to_eye /= np.linalg.norm(to_eye, axis=1, keepdims=True)
+    linear = (np.arange(256, dtype=np.float32) / 255.0) ** 2.2
+    attributes = np.hstack([linear[colors], vertex_normals(mesh), mesh.vertices]).astype(np.float32)
+    a, b, c = (attributes[corners[:, k]] * weights[:, k : k + 1] for k in range(3))
+    blended = a + b + c
+    albedo, normals, points = blended[:, :3], blended[:, 3:6], blended[:, 6:]
+    normals = _unit(normals)
+    to_eye = _unit(T_world_camera[:3, 3].astype(np.float32) - points)
+    facing = np.einsum("nk,nk->n", normals, to_eye)
     # An open surface shows its back: light it as if it faced the camera.
-    normals *= np.where((normals * to_eye).sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
-    key = np.clip(normals @ light_world.astype(np.float32), 0.0, 1.0)
+    normals *= np.where(facing < 0, np.float32(-1), np.float32(1))[:, None]
+    light_world = light_world.astype(np.float32)
+    key = np.clip(normals @ light_world, 0.0, 1.0)
     sky = 0.5 + 0.5 * normals[:, 2]
-    fill = np.clip((normals * to_eye).sum(axis=1), 0.0, 1.0)
-    half = light_world.astype(np.float32) + to_eye
-    half /= np.linalg.norm(half, axis=1, keepdims=True)
-    shine = 0.06 * np.clip((normals * half).sum(axis=1), 0.0, 1.0) ** 24
-    light = (0.62 * key + 0.34 * sky + 0.22 * fill) * _crevices(fragments.depth)[rows, cols]
-    picture[rows, cols] = np.clip(albedo * light[:, None] + shine[:, None], 0.0, 1.0) ** (1 / 2.2)
+    shine = 0.06 * np.clip(np.einsum("nk,nk->n", normals, _unit(light_world + to_eye)), 0.0, 1.0) ** 24
+    light = (0.62 * key + 0.34 * sky + 0.22 * np.abs(facing)) * _crevices(fragments.depth)[rows, cols]
+    picture[rows, cols] = np.clip(albedo * light[:, None] + shine[:, None], 0.0, 1.0) ** np.float32(1 / 2.2)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    length = np.sqrt(np.einsum("nk,nk->n", vectors, vectors))
+    return vectors / np.maximum(length, np.float32(1e-9))[:, None]
 
 
 def _crevices(depth: np.ndarray) -> Float32Array:
