@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..types import Float32Array, UInt8Array, require_shape
 
 _VERY_FAR_M = 1e6
+_STEP = 0.02  # second difference of depth, relative, from which neighbours belong to different surfaces
 
 
 @dataclass(frozen=True)
@@ -119,17 +120,27 @@ def _jittered(depth: np.ndarray, rng: np.random.Generator, sigma_px: float) -> n
     return depth[rows, cols]
 
 
+def _filled(depth: np.ndarray) -> np.ndarray:
+    """Missing depth counts as very far."""
+    return np.where(np.isfinite(depth), depth, np.float32(_VERY_FAR_M))
+
+
 def _local_range(depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest and farthest depth in the 3x3 neighbourhood; missing depth counts as very far."""
-    filled = np.where(np.isfinite(depth), depth, np.float32(_VERY_FAR_M))
+    """Nearest and farthest depth in the 3x3 neighbourhood."""
     kernel = np.ones((3, 3), dtype=np.uint8)
-    return cv2.erode(filled, kernel), cv2.dilate(filled, kernel)
+    return cv2.erode(_filled(depth), kernel), cv2.dilate(_filled(depth), kernel)
 
 
 def _depth_step(depth: np.ndarray) -> np.ndarray:
-    """Pixels (H, W) bool beside a jump of depth of more than 3 % or beside missing depth."""
-    low, high = _local_range(depth)
-    return (low < _VERY_FAR_M) & (high > np.float32(1.03) * low)
+    """Pixels (H, W) bool beside a jump of depth or beside missing depth; a slope, however steep, is no jump."""
+    filled = _filled(depth)
+    second = np.zeros_like(filled)
+    for axis in (0, 1):
+        before, at, after = (np.take(filled, np.r_[k : k + filled.shape[axis] - 2], axis) for k in range(3))
+        inner = (slice(1, -1), slice(None)) if axis == 0 else (slice(None), slice(1, -1))
+        second[inner] = np.maximum(second[inner], np.abs(before - 2.0 * at + after))
+    nearest = cv2.erode(filled, np.ones((3, 3), dtype=np.uint8))
+    return (nearest < _VERY_FAR_M) & (second > np.float32(_STEP) * nearest)
 
 
 def _grazing(depth: np.ndarray, focal_px: float, limit_deg: float) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -40,13 +40,36 @@ class PlaneMap:
         found = cv2.remap(self.image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return found.reshape(-1, 3)[:count] * np.float32(1.0 / 255.0)
 
+    def lit(self, vertices_m: np.ndarray, light: np.ndarray) -> PlaneMap:
+        """The map as seen under `light` (V, 3) at the vertices (V, 3), which lie on a grid of lines in x and y."""
+        x_lines, columns = np.unique(np.round(vertices_m[:, 0], 5), return_inverse=True)
+        y_lines, rows = np.unique(np.round(vertices_m[:, 1], 5), return_inverse=True)
+        grid = np.zeros((len(y_lines), len(x_lines), 3), dtype=np.float32)
+        grid[rows, columns] = light
+        height, width = self.image.shape[:2]
+        x_m = self.low_m[0] + (np.arange(width) + 0.5) * self.pixel_m
+        y_m = self.low_m[1] + (np.arange(height) + 0.5) * self.pixel_m
+        column, row = np.meshgrid(
+            np.interp(x_m, x_lines, np.arange(len(x_lines))).astype(np.float32),
+            np.interp(y_m, y_lines, np.arange(len(y_lines))).astype(np.float32),
+        )
+        smooth = np.asarray(cv2.remap(grid, column, row, cv2.INTER_LINEAR))
+        color = display_color(self.image * np.float32(1.0 / 255.0), smooth)
+        return replace(self, image=np.round(color * 255.0).astype(np.uint8))
+
+
+def display_color(albedo: np.ndarray, light: np.ndarray, highlight: np.ndarray | float = 0.0) -> Float32Array:
+    """Display colour in [0, 1]; colours are display values, whose square is close to linear light."""
+    return np.sqrt(np.clip(albedo * albedo * light + highlight, 0.0, 1.0))
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
     """A mesh in its place.
 
     instance  value in the instance image; texture  its look, in the mesh's frame
-    painted   colours are taken from the mesh's vertices; plane  colours are looked up in a map (world frame)
+    painted   colours are taken from the mesh's vertices
+    plane     colours are looked up in a map in the world frame
     """
 
     mesh: Mesh
@@ -58,8 +81,6 @@ class Part:
 
     def albedo(self, points_world_m: np.ndarray, faces: np.ndarray, weights: np.ndarray) -> Float32Array:
         """(N, 3) colour in [0, 1] at world points on the part's own `faces` (N,) with barycentric `weights` (N, 3)."""
-        if self.plane is not None:
-            return self.plane(points_world_m)
         if self.painted and self.mesh.vertex_colors is not None:
             corners = self.mesh.vertex_colors[self.mesh.faces[faces]] * np.float32(1.0 / 255.0)
             return np.einsum("nk,nkc->nc", weights, corners)

@@ -15,7 +15,8 @@ from .surfaces import box as _box
 
 def box(size_m: Sequence[float] = (0.08, 0.06, 0.12), bevel_m: float = 0.002) -> Mesh:
     """Box with rounded edges; `size_m` (3,) extents."""
-    return centred(_box(np.asarray(size_m, dtype=np.float64), bevel_m))
+    size = np.asarray(size_m, dtype=np.float64)
+    return centred(_box(size, bevel_m, max_edge_m=max(0.006, size.max() / 40)))
 
 
 def cylinder(radius_m: float = 0.033, height_m: float = 0.12, bevel_m: float = 0.002) -> Mesh:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ..geometry.mesh import face_cross, vertex_normals
 from ..types import Float32Array, Int32Array, Intrinsics, Mesh, UInt8Array, View
 from .lighting import bake
 from .noise import color_noise, structured_light_noise
-from .parts import BACKGROUND, Part, scene_parts
+from .parts import BACKGROUND, Part, display_color, scene_parts
 from .ray_casting import Hits, make_caster
 from .scene import LightSpec, SceneSpec, object_mesh
 
@@ -62,6 +62,7 @@ class Renderer:
         self._corner_normals = _corner_normals(world, smooth)
         visible = bake(self._caster, vertices, smooth, faces, spec.lights, shadow_samples)
         self._corner_light = _irradiance(vertices[faces], self._corner_normals, visible[faces], spec)
+        self._parts = [self._lit(index, part) for index, part in enumerate(self._parts)]
         self._rays: dict[Intrinsics, Float32Array] = {}
 
     def render(
@@ -111,15 +112,26 @@ class Renderer:
 
     def _shade_part(self, index: int, eye: np.ndarray, directions: np.ndarray, hits: Hits) -> Float32Array:
         part: Part = self._parts[index]
-        weights = np.stack([1.0 - hits.u - hits.v, hits.u, hits.v], axis=1)
         points = eye + directions * hits.distance[:, None]
+        if part.plane is not None:
+            return part.plane(points)
+        weights = np.stack([1.0 - hits.u - hits.v, hits.u, hits.v], axis=1)
         albedo = part.albedo(points, hits.face - self._first_face[index], weights)
         light = np.einsum("nk,nkc->nc", weights, self._corner_light[hits.face])
-        radiance = albedo * albedo * light  # colours are display values: their square is close to linear light
-        if part.texture.gloss > 0:
-            normal = np.einsum("nk,nkc->nc", weights, self._corner_normals[hits.face])
-            radiance += np.float32(part.texture.gloss) * _highlight(points, directions, normal, self.spec.lights)
-        return np.sqrt(np.clip(radiance, 0.0, 1.0))
+        if part.texture.gloss <= 0:
+            return display_color(albedo, light)
+        normal = np.einsum("nk,nkc->nc", weights, self._corner_normals[hits.face])
+        shine = _highlight(points, directions, normal, self.spec.lights)
+        return display_color(albedo, light, np.float32(part.texture.gloss) * shine)
+
+    def _lit(self, index: int, part: Part) -> Part:
+        """A part with a map gets its light painted into the map: most of the image is floor and table."""
+        if part.plane is None:
+            return part
+        light = np.zeros_like(part.mesh.vertices)
+        own = slice(self._first_face[index], self._first_face[index + 1])
+        light[part.mesh.faces.reshape(-1)] = self._corner_light[own].reshape(-1, 3)
+        return replace(part, plane=part.plane.lit(part.mesh.vertices, light))
 
 
 def views_from_scene(

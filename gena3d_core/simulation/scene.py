@@ -20,10 +20,10 @@ DEFAULT_INTRINSICS = Intrinsics(640, 480, 525.0, 525.0, 319.5, 239.5)
 DEFAULT_NOISE = NoiseSpec()
 GREY = Texture()
 LIGHT_WOOD = Texture(
-    "wood", ((0.80, 0.66, 0.49), (0.66, 0.49, 0.33), (0.52, 0.37, 0.24)), scale_m=0.012, grain=0.06, gloss=0.0
+    "wood", ((0.86, 0.75, 0.60), (0.78, 0.65, 0.49), (0.66, 0.52, 0.37)), scale_m=0.014, grain=0.06, gloss=0.0
 )
-DARK_WOOD = Texture("wood", ((0.45, 0.42, 0.40), (0.36, 0.33, 0.31)), scale_m=0.03, grain=0.05, gloss=0.0)
-PLASTER = Texture("noise", ((0.82, 0.83, 0.82), (0.76, 0.78, 0.78)), scale_m=0.5, grain=0.02, gloss=0.0)
+DARK_WOOD = Texture("wood", ((0.50, 0.47, 0.45), (0.42, 0.39, 0.37)), scale_m=0.03, grain=0.05, gloss=0.0)
+PLASTER = Texture("noise", ((0.93, 0.92, 0.89), (0.89, 0.88, 0.86)), scale_m=0.5, grain=0.02, gloss=0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +150,10 @@ class SceneSpec:
     table: TableSpec = TableSpec()
     room: RoomSpec | None = RoomSpec()
     lights: tuple[LightSpec, ...] = (
-        LightSpec((-0.9, -0.6, 1.4), 2.6, (1.0, 0.96, 0.90), 0.09),
-        LightSpec((1.1, 0.5, 1.3), 0.7, (0.88, 0.94, 1.0), 0.25),
+        LightSpec((-0.9, -0.6, 1.4), 2.7, (1.0, 0.96, 0.90), 0.09),
+        LightSpec((1.1, 0.5, 1.3), 0.8, (0.90, 0.95, 1.0), 0.25),
     )
-    ambient: float = 0.36
+    ambient: float = 0.44
     intrinsics: Intrinsics = DEFAULT_INTRINSICS
     camera_path: CameraPath = OrbitPath()
     noise: NoiseSpec | None = DEFAULT_NOISE

@@ -93,7 +93,7 @@ def random_scene(seed: int, object_count: int = 6) -> SceneSpec:
     table = TableSpec(size_m=(1.3 * side, side))
     taken = np.zeros((round(side / _CELL_M), round(1.3 * side / _CELL_M)), dtype=np.float32)
     objects = []
-    spread = 0.05 + 0.055 * np.sqrt(object_count)
+    spread = 0.02 + 0.035 * np.sqrt(object_count)
     for index in range(object_count):
         kind = list(_FAMILIES)[rng.integers(len(_FAMILIES))]
         params = _random_params(_FAMILIES[kind], rng)
@@ -103,11 +103,11 @@ def random_scene(seed: int, object_count: int = 6) -> SceneSpec:
             Rotation.from_euler("z", rng.uniform(0, 360), degrees=True) * Rotation.from_euler("x", turn, degrees=True)
         ).as_matrix()
         turned = vertices @ R.T
-        x_m, y_m = _free_place(taken, turned[:, :2], rng.normal(0.0, spread, 2))
+        x_m, y_m = _free_place(taken, turned[:, :2], np.clip(rng.normal(0.0, spread, 2), -2 * spread, 2 * spread))
         T = transforms.rigid(R, np.array([x_m, y_m, -turned[:, 2].min()]))
         objects.append(ObjectSpec(f"{kind}_{index + 1}", kind, T, params, _random_texture(rng)))
     path = OrbitPath(
-        target_m=(0.0, 0.0, 0.04), radius_m=0.75 + 1.3 * spread, elevation_deg=float(rng.uniform(28, 42)),
+        target_m=(0.0, 0.0, 0.04), radius_m=0.55 + 2.6 * spread, elevation_deg=float(rng.uniform(28, 42)),
         elevation_swing_deg=6.0, start_deg=float(rng.uniform(0, 360)),
     )  # fmt: skip
     return SceneSpec(objects=tuple(objects), name=f"random_{seed}_{object_count}", table=table, camera_path=path)

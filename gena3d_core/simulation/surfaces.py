@@ -118,7 +118,7 @@ def box(size_m: np.ndarray, bevel_m: float = 0.0, max_edge_m: float = 0.006) -> 
     half = np.asarray(size_m, dtype=np.float64) / 2.0
     if half.shape != (3,) or not (half > 0).all():
         raise InputError(f"a box needs three positive extents, got {np.asarray(size_m).tolist()}")
-    bevel = min(float(bevel_m), 0.999 * half.min())
+    bevel = min(float(bevel_m), 0.999 * half.min()) if bevel_m > 1e-6 else 0.0
     rounding = bevel * np.tan(np.deg2rad((11.25, 22.5, 33.75, 45.0))) if bevel > 0 else np.zeros(0)
     lines = []
     for h in half:

@@ -41,6 +41,9 @@ class Texture:
     def __post_init__(self) -> None:
         if self.kind not in TEXTURE_KINDS:
             raise InputError(f"unknown texture kind '{self.kind}'; known: {', '.join(TEXTURE_KINDS)}")
+        # scenes compare and cache textures, so that lists become tuples
+        object.__setattr__(self, "colors", tuple(tuple(map(float, c)) for c in self.colors))
+        object.__setattr__(self, "limits_m", tuple(map(float, self.limits_m)))
         colors = np.asarray(self.colors, dtype=np.float64)
         if colors.ndim != 2 or colors.shape[1] != 3 or not ((colors >= 0) & (colors <= 1)).all():
             raise InputError(f"texture colors must be RGB triples in [0, 1], got {self.colors}")
@@ -72,7 +75,7 @@ def _noise_volume() -> torch.Tensor:
 
 
 def solid_noise(points_m: np.ndarray, feature_m: float, seed: int = 0) -> Float32Array:
-    """(N,) smooth noise in [0, 1], uniformly distributed, at points (N, 3); features of about `feature_m`."""
+    """(N,) smooth noise in [0, 1], about uniformly distributed, at points (N, 3); features of about `feature_m`."""
     offset = np.random.default_rng(seed).random(3)
     cycles = points_m * np.float32(8.0 / (_VOLUME_SIZE * feature_m)) + offset.astype(np.float32)
     cycles -= np.floor(cycles)
@@ -150,21 +153,43 @@ def _wood(points: np.ndarray, t: Texture, colors: np.ndarray) -> np.ndarray:
     return color
 
 
+def _print(across: np.ndarray, up: np.ndarray, seed: int) -> np.ndarray:
+    """(N,) bool: blocks like lines of print, in units of a letter's width and a line's height."""
+    line, letter = np.floor(up).astype(np.int64), np.floor(across).astype(np.int64)
+    cells = np.stack([letter, line, np.zeros_like(line)], axis=1)
+    words = _hash_cells(cells, seed) % 8 > 2
+    return words & (up - line > 0.38) & (across - letter > 0.15)
+
+
 def _label(points: np.ndarray, t: Texture, colors: np.ndarray) -> np.ndarray:
-    """First colour outside `limits_m`, a printed label of the other colours between them."""
+    """First colour outside `limits_m`; between them a printed label of the other colours, twice round the body."""
     low, high = t.limits_m
-    z = points[:, 2]
-    color = np.broadcast_to(colors[0], points.shape).astype(np.float32)
-    inside = (z >= low) & (z <= high)
-    height = high - low
-    angle = np.arctan2(points[:, 1], points[:, 0])
-    part = (z - low) / height
-    ink = np.where(solid_noise(points, t.scale_m, t.seed) > 0.55, 2, 1)
-    ink = np.where((part < 0.08) | (part > 0.92), 2, ink)
-    # a disc as a logo, twice round the body
-    logo = ((np.abs(np.mod(angle, np.pi) - np.pi / 2) / 0.55) ** 2 + ((part - 0.5) / 0.28) ** 2) < 1.0
+    z, angle = points[:, 2], np.arctan2(points[:, 1], points[:, 0])
+    part = (z - low) / (high - low)
+    half_turn = np.mod(angle, np.pi) - np.pi / 2
+    printed = _print(angle * np.float32(12.0), part * np.float32(7.0), t.seed) & (np.abs(half_turn) > 0.7)
+    ink = np.where(printed | (part < 0.08) | (part > 0.92), 2, 1)
+    logo = ((half_turn / 0.55) ** 2 + ((part - 0.5) / 0.30) ** 2) < 1.0
     ink = np.where(logo, min(3, len(colors) - 1), ink)
-    return np.where(inside[:, None], colors[ink], color)
+    ink = np.where((z >= low) & (z <= high), ink, 0)
+    return colors[ink]
+
+
+def _package(points: np.ndarray, t: Texture, colors: np.ndarray) -> np.ndarray:
+    """A printed box whose half height is `scale_m`: title, picture, lines of print in four colours."""
+    u, v = points[:, 0] / np.float32(t.scale_m), points[:, 2] / np.float32(t.scale_m)
+    around = u + points[:, 1] / np.float32(t.scale_m)  # print runs on over the narrow sides
+    title, foot = (v > 0.42) & (v < 0.80), v < -0.62
+    letters = _print(around * 8.0, (v - 0.42) * 2.63, t.seed)
+    lines = _print(around * 16.0, v * 9.0, t.seed + 1)
+    picture = (u / 0.52) ** 2 + ((v + 0.10) / 0.40) ** 2
+    inside = solid_noise(points, t.scale_m * 0.22, t.seed)
+    ink = np.zeros(len(points), dtype=np.int64)
+    ink = np.where(title, np.where(letters, 3, 1), ink)
+    ink = np.where(foot, np.where(lines, 3, 1), ink)
+    ink = np.where(picture < 1.0, 3, ink)
+    ink = np.where(picture < 0.82, np.where(inside > 0.62, 1, 2), ink)
+    return colors[ink]
 
 
 _KINDS: Mapping[str, tuple[int, Callable[[np.ndarray, Texture, np.ndarray], np.ndarray]]] = {
@@ -178,6 +203,7 @@ _KINDS: Mapping[str, tuple[int, Callable[[np.ndarray, Texture, np.ndarray], np.n
     "bands": (2, _bands),
     "wood": (2, _wood),
     "label": (3, _label),
+    "package": (4, _package),
 }
 _COLORS_NEEDED = {kind: needed for kind, (needed, _) in _KINDS.items()}
 TEXTURE_KINDS = tuple(_KINDS)
