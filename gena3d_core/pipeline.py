@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from .errors import CancelledError, Gena3DError, InputError, StageError
 from .generation import make_generator
+from .geometry.bundle_adjustment import refine_poses_by_features
 from .geometry.registration import refine_view_poses
 from .layout import place_objects
 from .meshing import finish_mesh
@@ -94,14 +96,7 @@ class Pipeline:
         run = _Run(progress, cancelled)
         warnings: list[str] = []
 
-        with run.stage("stereo"):
-            posed = self._matcher_for(views)(views)
-        residuals: dict[str, float] = {}
-        with run.stage("registration"):
-            if self.config.refine_poses and len(posed) > 1:
-                posed, report = refine_view_poses(posed)
-                residuals.update(report.residuals())
-                warnings.extend(report.warnings)
+        posed, residuals = self._posed_depth(views, run, warnings)
         with run.stage("segmentation"):
             segmentation = self._segmenter(posed, boxes)
             warnings.extend(segmentation.warnings)
@@ -132,10 +127,36 @@ class Pipeline:
         )
         return Reconstruction(scene=scene, views=tuple(posed), observations=tuple(observations))
 
-    def _matcher_for(self, views: Sequence[View]):
-        if self.config.stereo != "auto":
-            return self._matchers[self.config.stereo]
-        return self._matchers["depth_camera" if all(v.depth_m is not None for v in views) else "plane_sweep"]
+    def _posed_depth(
+        self, views: Sequence[View], run: _Run, warnings: list[str]
+    ) -> tuple[list[View], dict[str, float]]:
+        """Views with depth and poses aligned to one another, and the residuals of the alignment."""
+        name = self.config.stereo
+        if name == "auto":
+            name = "depth_camera" if all(view.depth_m is not None for view in views) else "plane_sweep"
+        refine = self.config.refine_poses and len(views) > 1
+        residuals: dict[str, float] = {}
+        posed = list(views)
+        if name == "depth_camera":
+            with run.stage("stereo"):
+                posed = self._matchers[name](posed)
+            with run.stage("registration"):
+                if refine:
+                    posed, report = refine_view_poses(posed)
+                    residuals.update(report.residuals())
+                    warnings.extend(report.warnings)
+            return posed, residuals
+        # Matching along epipolar lines needs good poses first, and there is no depth to align yet.
+        with run.stage("registration"):
+            if refine:
+                posed, residual_px = refine_poses_by_features(posed)
+                if math.isfinite(residual_px):
+                    residuals["registration_residual_px"] = residual_px
+                else:
+                    warnings.append("registration: too few features match between the views; recorded poses are kept")
+        with run.stage("stereo"):
+            posed = self._matchers[name](posed)
+        return posed, residuals
 
 
 def _check_input(
