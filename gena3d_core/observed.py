@@ -14,7 +14,8 @@ from .meshing.cleaning import drop_small_components, fill_holes
 from .meshing.closure import REACH_M, SupportClosure, close_on_support
 from .meshing.coloring import vertex_colors
 from .meshing.surface import surface_from_distance
-from .meshing.tsdf import LAYERS_BELOW, TsdfVolume, choose_voxel_size, fuse, make_patches
+from .meshing.surfels import surfels
+from .meshing.tsdf import LAYERS_BELOW, TsdfVolume, choose_voxel_size, fuse, make_patches, without_strays
 from .types import (
     BoolArray,
     CancelCheck,
@@ -28,6 +29,8 @@ from .types import (
 
 UNSEEN_CONFIDENCE = 0.1
 """Confidence of the walls and caps that close an object on its support."""
+STRAY_CELL_M = 0.01
+"""Points in small groups farther than about two such cells from the rest are strays of the depth or the masks."""
 PIN_HOLE_VOXELS = 20.0
 """Perimeter, in voxels, up to which a hole in the surface counts as a gap of the fusion and is filled."""
 
@@ -70,12 +73,13 @@ class ObservedSurface:
         return completed
 
     def surface(self, observation: ObjectObservation) -> Mesh:
-        """The mesh (world metres) of one observation; raises `InputError` if it holds no points or no surface."""
+        """The mesh (world metres) of one observation; raises `InputError` if it holds no points."""
         name = f"object {observation.id} ('{observation.label}')"
-        points_m = observation.points_m[np.isfinite(observation.points_m).all(axis=1)]
-        if not len(points_m):
-            raise InputError(f"{name} has no observed points: its masks hold no pixel with valid depth")
-        voxel = self.voxel_size_m or choose_voxel_size(observation.views, observation.points_m, observation.point_view)
+        if not len(observation.points_m) or not np.isfinite(observation.points_m).all():
+            raise InputError(f"{name} has no observed points, or points that are not finite: check its masks and depth")
+        kept = without_strays(observation.points_m, STRAY_CELL_M)
+        points_m, point_view = observation.points_m[kept], observation.point_view[kept]
+        voxel = self.voxel_size_m or choose_voxel_size(observation.views, points_m, point_view)
         patches = make_patches(observation.views, observation.visible_masks, points_m)
         volume = fuse(patches, points_m, voxel, observation.support)
         closure = SupportClosure(volume, np.zeros(volume.weight.shape, dtype=bool))
@@ -83,10 +87,8 @@ class ObservedSurface:
             closure = close_on_support(volume, patches, self.support_reach_m)
         mesh = surface_from_distance(closure.volume.distance_m, voxel, volume.T_world_grid)
         if not len(mesh.faces):
-            raise InputError(
-                f"{name}: {len(points_m)} observed points make no surface at voxels of {voxel * 1000:.1f} mm; "
-                "it needs a patch of valid depth a few voxels wide"
-            )
+            # A few pixels make no surface, but they are proof that something is there.
+            return surfels(points_m, observation.point_colors[kept], point_view, observation.views)
         mesh = drop_small_components(mesh, self.min_component_share)
         mesh = fill_holes(mesh, PIN_HOLE_VOXELS * voxel)
         confidence, observed = _trust(mesh, closure)

@@ -188,3 +188,12 @@ def observed_fraction(mesh: Mesh) -> float:
 def vertex_mask_faces(mesh: Mesh, vertices: BoolArray) -> BoolArray:
     """(F,) bool: faces all of whose corners are True in `vertices` (V,)."""
     return np.all(vertices[mesh.faces], axis=1)
+
+
+def sphere_directions(count: int) -> Float64Array:
+    """(count + 6, 3) unit vectors, even over the sphere (Fibonacci spiral), then the axes both ways."""
+    height = 1.0 - (2.0 * np.arange(count) + 1.0) / count
+    angle = np.arange(count) * (np.pi * (3.0 - np.sqrt(5.0)))
+    radius = np.sqrt(1.0 - height**2)
+    spiral = np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)
+    return np.concatenate([spiral, np.eye(3), -np.eye(3)])

@@ -12,8 +12,9 @@ from ..geometry import mesh as mesh_ops
 from ..types import Float32Array, Float64Array, Mesh
 
 SAMPLES = 3_000
-MAX_DEPTH_M = 0.05
-"""Samples farther than this behind a surface are taken to lie past an open mesh, not inside it."""
+CHUNK_PAIRS = 2_000_000
+INSIDE_WINDING = 0.6
+"""Winding number from which a point is inside: right behind an open sheet it is 0.5, in a closed surface 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,16 +48,37 @@ def sample_object(mesh: Mesh, count: int = SAMPLES, seed: int = 0) -> SurfaceSam
 def signed_depth_m(points_m: np.ndarray, target: SurfaceSamples) -> Float32Array:
     """(N,) depth of points below the target's surface: positive inside, negative outside, -inf where undecided.
 
-    A point is inside if it lies behind the nearest samples along their normals. Beside the rim of an open surface the
-    nearest normals say nothing about the inside, so points whose offset is mostly tangential are undecided.
+    A point is inside if it lies behind the nearest samples along their normals and the surface winds around it; the
+    latter keeps what stands behind an open, one-sided surface out of it.
     """
     distance, index = target.tree.query(points_m, k=4)
     offset = points_m[:, None] - target.points_m[index]
     along = np.einsum("nki,nki->nk", offset, target.normals[index])
     depth = -np.median(along, axis=1)
     tangential = np.sqrt(np.maximum(distance[:, 0] ** 2 - along[:, 0] ** 2, 0.0))
-    undecided = (tangential > np.abs(along[:, 0]) + 2.0 * target.spacing_m) | (depth > MAX_DEPTH_M)
-    return np.where(undecided, -np.inf, depth).astype(np.float32)
+    depth[tangential > np.abs(along[:, 0]) + 2.0 * target.spacing_m] = -np.inf
+    behind = np.flatnonzero(depth > 0)
+    depth[behind[winding_number(points_m[behind], target) < INSIDE_WINDING]] = -np.inf
+    return depth.astype(np.float32)
+
+
+def winding_number(points_m: np.ndarray, target: SurfaceSamples) -> Float64Array:
+    """(N,) generalised winding number of the target around points: 1 inside a closed surface, 0 outside.
+
+    The samples act as dipoles, softened at their spacing. Computed in chunks that bound the memory.
+    """
+    if not len(points_m):
+        return np.zeros(0)
+    chunks = np.array_split(points_m, max(1, len(points_m) * len(target.points_m) // CHUNK_PAIRS + 1))
+    softening = (0.5 * target.spacing_m) ** 2
+
+    def flux(points: np.ndarray) -> np.ndarray:
+        # |p - x|^2 and (p - x) . n by matrix products: no (N, M, 3) array is formed.
+        along = (target.points_m * target.normals).sum(axis=1) - points @ target.normals.T
+        squared = (target.points_m**2).sum(axis=1) + (points**2).sum(axis=1)[:, None] - 2.0 * points @ target.points_m.T
+        return (along / (np.maximum(squared, 0.0) + softening) ** 1.5).sum(axis=1)
+
+    return np.concatenate([flux(chunk) for chunk in chunks]) * target.spacing_m**2 / (4.0 * np.pi)
 
 
 def overlap(first: SurfaceSamples, second: SurfaceSamples) -> tuple[float, float]:

@@ -27,7 +27,7 @@ class LayoutLimits:
     observed_shift_m: float = 0.005
     imagined_shift_m: float = 0.03
     resting_gap_m: float = 0.03
-    """An object that hovers higher than this over the support is not resting on it."""
+    """A closed mesh that hovers higher than this over the support is not resting on it; open ones are not lowered."""
     penetration_tolerance_m: float = 0.002
     """Penetration that measuring noise alone explains."""
 
@@ -67,7 +67,8 @@ def place_objects(
         if support is None:
             continue
         gap = settle.support_gap_m(mesh, support)
-        shift = settle.settle_shift_m(gap, support, bounds[number], limits.resting_gap_m)
+        max_gap = limits.resting_gap_m if mesh_ops.is_watertight(mesh) else 0.0
+        shift = settle.settle_shift_m(gap, support, bounds[number], max_gap)
         meshes[number] = mesh_ops.transformed(mesh, transforms.rigid(t=shift))
         residuals[number].update(support_gap_m=gap, support_shift_m=float(np.linalg.norm(shift)))
 

@@ -20,11 +20,12 @@ def support_gap_m(mesh: Mesh, support: SupportPlane, seed: int = 0) -> float:
 
 
 def settle_shift_m(
-    gap_m: float, support: SupportPlane, max_shift_m: float, max_gap_m: float, tolerance_m: float = 0.0005
+    gap_m: float, support: SupportPlane, max_shift_m: float, max_gap_m: float, tolerance_m: float = 0.001
 ) -> Float64Array:
     """Translation (3,) along the support's normal that brings a gap to zero, at most `max_shift_m` long.
 
     Objects that hover by more than `max_gap_m` are not resting on this support (held, hanging, stacked) and stay.
+    With `max_gap_m` 0 nothing is lowered: right for open meshes, whose lowest part may just be unseen.
     """
     if abs(gap_m) <= tolerance_m or gap_m > max_gap_m:
         return np.zeros(3)

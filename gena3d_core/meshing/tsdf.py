@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from ..errors import InputError
 from ..geometry import transforms
-from ..types import Float32Array, Float64Array, SupportPlane, View
+from ..types import BoolArray, Float32Array, Float64Array, SupportPlane, View
 from .patches import DepthPatch, crop_patch, sample_patch
 
 BAND_VOXELS = 3
@@ -20,6 +23,7 @@ FREE_WEIGHT = 0.2
 LAYERS_BELOW = 2
 """Grid layers below the support plane, which lies half-way above the last of them."""
 MAX_VOXELS = 24_000_000
+MAX_SIDE_VOXELS = 128
 BEHIND_SUPPORT = 0.6
 """Share of the interpolation that must lie on the surface for a point behind it to count as inside."""
 CHUNK_POINTS = 400_000
@@ -50,8 +54,23 @@ def choose_voxel_size(views: Sequence[View], points_m: np.ndarray, point_view: n
         for n, view in enumerate(views)
         if (point_view == n).any()
     ]
-    low, high = np.percentile(points_m, [1.0, 99.0], axis=0)
-    return max(float(np.clip(min(footprints), 0.002, 0.006)), float((high - low).max()) / 128.0)
+    longest = float(np.ptp(points_m, axis=0).max())
+    return max(float(np.clip(min(footprints), 0.002, 0.006)), longest / MAX_SIDE_VOXELS)
+
+
+def without_strays(points_m: np.ndarray, cell_m: float, min_share: float = 0.01) -> BoolArray:
+    """(N,) bool: points in groups of at least `min_share` of all; groups are apart by more than about two cells."""
+    grid = np.floor((points_m - points_m.min(axis=0)) / cell_m).astype(np.int64)
+    # One integer a cell (21 bits an axis): sorting rows as such is far slower.
+    key = np.minimum(grid, 2**21 - 1) @ np.array([1 << 42, 1 << 21, 1])
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    cells = grid[first]
+    pairs = cKDTree(cells).query_pairs(2.3, output_type="ndarray")
+    graph = coo_matrix((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(len(cells), len(cells)))
+    _, label = connected_components(graph, directed=False)
+    group = label[inverse.reshape(-1)]
+    sizes = np.bincount(group)
+    return sizes[group] >= min(max(min_share * len(points_m), 3.0), sizes.max())
 
 
 def _camera_depth(view: View, points_m: np.ndarray) -> np.ndarray:

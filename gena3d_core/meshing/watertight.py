@@ -85,20 +85,11 @@ def _hull_indicator(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """About the distance in voxels inside the convex hull (of fixed face directions), clipped to [-0.5, 0.5]."""
     inside = np.full(shape, 0.5, dtype=np.float32)
     x, y, z = (np.arange(n, dtype=np.float32) for n in shape)
-    for direction in _sphere_directions(HULL_DIRECTIONS).astype(np.float32):
+    for direction in mesh_ops.sphere_directions(HULL_DIRECTIONS).astype(np.float32):
         reach = np.float32((points @ direction).max() + 0.25)
         plane = (direction[0] * x)[:, None, None] + (direction[1] * y)[:, None] + direction[2] * z
         np.minimum(inside, reach - plane, out=inside)
     return np.maximum(inside, -0.5)
-
-
-def _sphere_directions(count: int) -> np.ndarray:
-    """(count + 6, 3) unit vectors, even over the sphere (Fibonacci spiral), and the axes, which boxes need."""
-    height = 1.0 - (2.0 * np.arange(count) + 1.0) / count
-    angle = np.arange(count) * (np.pi * (3.0 - np.sqrt(5.0)))
-    radius = np.sqrt(1.0 - height**2)
-    spiral = np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)
-    return np.concatenate([spiral, np.eye(3), -np.eye(3)])
 
 
 def _shell(points: np.ndarray, normals: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
