@@ -27,15 +27,21 @@ from gena3d_core.types import ObjectObservation, Reconstruction, Scene, View
 from gena3d_core.viz import overview
 from gena3d_core.viz.render import instance_map
 from gena3d_ros.action import Reconstruct
-from gena3d_ros.msg import ViewSet
+from gena3d_ros.msg import ReconstructedScene, ViewSet
 
 from . import qos
 from .conversions import scene_from_msg, view_set_from_msg
 from .processes import ProcessGroup, describe_exit
 
-START_TIMEOUT_S = 120.0
-STILL_S = 4.0
-"""The set of keyframes is taken as complete when it has not changed for so long."""
+START_TIMEOUT_S = 180.0
+KEYFRAMES_TIMEOUT_S = 600.0
+STILL_S = 5.0
+"""The set of keyframes is complete when it has enough views and has not changed for so long ..."""
+GIVE_UP_S = 20.0
+"""... or, with fewer, when it has not changed for so long."""
+FOUND_WITHIN_M = 0.03
+SIMULATION = ("rate_hz:=10.0", "loop_frames:=36")
+"""A loop of few images, which every machine renders in a few seconds."""
 LOG_TAIL_LINES = 15
 
 
@@ -76,7 +82,12 @@ class Client:
         self._node = rclpy.create_node("demo")
         self._view_set: ViewSet | None = None
         self._changed_at = time.monotonic()
+        self.truth: ReconstructedScene | None = None
+        """What a simulated camera says about its scene."""
         self._node.create_subscription(ViewSet, "view_set", self._on_views, qos.latched())
+        self._node.create_subscription(
+            ReconstructedScene, "camera_sim/ground_truth", lambda m: setattr(self, "truth", m), qos.latched()
+        )
         self._action: Any = ActionClient(self._node, Reconstruct, "reconstruction/reconstruct")
 
     def close(self) -> None:
@@ -97,14 +108,14 @@ class Client:
         return value
 
     def views(self, enough: int) -> ViewSet:
-        """Keyframes: at least `enough`, or as many as there are when their number has stopped to grow."""
+        """Keyframes: `enough` of them that are no longer exchanged for better ones, or fewer when no more come."""
         self.wait(lambda: self._view_set and self._view_set.views, START_TIMEOUT_S, "the first keyframe")
 
         def complete() -> bool:
             count = len(self._view_set.views) if self._view_set else 0
-            return count >= enough or time.monotonic() - self._changed_at > STILL_S
+            return time.monotonic() - self._changed_at > (STILL_S if count >= enough else GIVE_UP_S)
 
-        self.wait(complete, START_TIMEOUT_S, f"a set of {enough} keyframes")
+        self.wait(complete, KEYFRAMES_TIMEOUT_S, "a set of keyframes that stays")
         assert self._view_set is not None
         return self._view_set
 
@@ -167,23 +178,33 @@ def print_scene(scene: Scene, out: Path) -> None:
     print(f"wrote {out / 'scene.json'}, {len(scene.objects)} .glb and {out / 'overview.png'}")
 
 
+def print_truth(scene: Scene, truth: ReconstructedScene) -> None:
+    """How many of the simulated objects were found, and how far off, by the centres of their bounding boxes."""
+    found = np.array([entry.T_world_object[:3, 3] for entry in scene.objects])
+    true = np.array([(p.x, p.y, p.z) for p in (entry.pose.position for entry in truth.objects)])
+    errors_m = np.linalg.norm(true[:, None] - found[None], axis=2).min(axis=1)
+    hits = errors_m < FOUND_WITHIN_M
+    median = f", median distance {1000 * np.median(errors_m[hits]):.0f} mm" if hits.any() else ""
+    within = f"within {100 * FOUND_WITHIN_M:.0f} cm"
+    print(f"simulated truth: {hits.sum()} of {len(true)} objects found {within}{median}; {len(found)} reconstructed")
+
+
 def bringup_arguments(options: argparse.Namespace) -> list[str]:
     """What `bringup` is told: the source, and work on request only."""
     source = ["--source", "player", "--path", options.recording] if options.recording else ["--source", "sim"]
     if options.scene and not options.recording:
         source += ["--path", options.scene]
     parameters = ["auto_reconstruct:=false", f"max_views:={options.views}"]
+    if not options.recording:
+        parameters += SIMULATION
     if options.frames:
         parameters.append(f"frames:=[{options.frames}]")
     return [*source, "--", *(part for text in parameters for part in ("-p", text))]
 
 
-def run(options: argparse.Namespace) -> Scene:
+def run(options: argparse.Namespace) -> None:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    # Strangers in the default domain must not take part; whoever wants to watch sets the same number.
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     print(f"nodes start (ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}, log {out / 'nodes.log'})", flush=True)
     with Nodes(bringup_arguments(options), out / "nodes.log") as nodes:
         client = Client(nodes)
@@ -191,13 +212,16 @@ def run(options: argparse.Namespace) -> Scene:
             view_set = client.views(options.views)
             print(f"{len(view_set.views)} keyframes from the cameras; reconstruction:", flush=True)
             scene = client.reconstruct(view_set, options.timeout, print_stage)
+            truth = client.truth
         finally:
             client.close()
     if not scene.objects:
         raise DemoError(f"no object was found: {'; '.join(scene.warnings) or 'see ' + str(nodes.log)}")
     result = with_silhouettes(scene, view_set_from_msg(view_set))
     save_scene(result, out, {"overview": overview(result)})
-    return scene
+    print_scene(scene, out)
+    if truth is not None:
+        print_truth(scene, truth)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -213,10 +237,13 @@ def main(args: Sequence[str] | None = None) -> int:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    # Strangers in the default domain must not take part; whoever wants to watch sets the same number.
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        print_scene(run(options), Path(options.out))
+        run(options)
         return 0
     except (Gena3DError, OSError) as error:
         print(f"demo failed: {error}", file=sys.stderr)
