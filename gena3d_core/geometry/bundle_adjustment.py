@@ -62,13 +62,14 @@ def triangulate(views: Sequence[View], tracks: Tracks) -> Float64Array:
     g = np.zeros((tracks.count, 3))
     np.add.at(H, tracks.track, A)
     np.add.at(g, tracks.track, np.einsum("mij,mj->mi", A, origin))
-    # Parallel rays leave the distance open: a weak pull to the cameras keeps the point finite.
+    # Parallel rays leave the distance open: a weak pull to a point ahead of the cameras keeps it finite and in front.
     pull = 1e-6
-    mean_origin = np.zeros((tracks.count, 3))
-    np.add.at(mean_origin, tracks.track, origin)
-    mean_origin /= np.bincount(tracks.track, minlength=tracks.count)[:, None]
-    points_m: Float64Array = np.linalg.solve(H + pull * np.eye(3), (g + pull * mean_origin)[..., None])[..., 0]
-    return points_m
+    ahead_m = max(1.0, 10.0 * float(np.ptp(origin, axis=0).max())) if len(origin) else 1.0
+    start = np.zeros((tracks.count, 3))
+    np.add.at(start, tracks.track, origin + ahead_m * direction)
+    start /= np.bincount(tracks.track, minlength=tracks.count)[:, None]
+    points_m = np.linalg.solve(H + pull * np.eye(3), (g + pull * start)[..., None])[..., 0]
+    return np.asarray(points_m, dtype=np.float64)
 
 
 def adjust(

@@ -69,24 +69,44 @@ def _edge_penalty(gray: torch.Tensor, shift: int, direction: int, large: float) 
     return large / (1.0 + (visited - origin).abs() / EDGE_CONTRAST)
 
 
-def winner(volume: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Best hypothesis of a (D, h, w) volume.
+def winner(aggregated: torch.Tensor, volume: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Best hypothesis of the (D, h, w) `aggregated` costs; `volume` holds them before aggregation.
 
-    Returns its fractional index (h, w) by a parabola through the three least costs, its integer index (h, w) and
-    its distinctness (h, w) in [0, 1): by how much the best cost outside its neighbourhood is worse, relatively.
+    Returns its fractional index (h, w), its integer index (h, w) and its distinctness (h, w) in [0, 1): by how much
+    the best cost outside its neighbourhood is worse, relatively.
     """
-    depth = len(volume)
-    best, index = volume.min(dim=0)
-    inner = index.clamp(1, max(1, depth - 2))[None]
+    depth = len(aggregated)
+    best, index = aggregated.min(dim=0)
     if depth < 3:
         return index.float(), index, torch.zeros_like(best)
-    before, at, after = (volume.gather(0, inner + k)[0] for k in (-1, 0, 1))
-    curvature = before - 2.0 * at + after
-    offset = torch.where(curvature > 1e-9, 0.5 * (before - after) / curvature.clamp(min=1e-9), 0.0).clamp_(-0.5, 0.5)
-    fractional = torch.where(index == inner[0], index + offset, index.float())
-    others = volume.clone()
+    others = aggregated.clone()
     for k in range(-2, 3):
         others.scatter_(0, (index + k).clamp(0, depth - 1)[None], float("inf"))
     second = others.amin(dim=0)
     distinctness = torch.where(torch.isfinite(second), 1.0 - best / second.clamp(min=1e-6), 0.0)
-    return fractional, index, distinctness.clamp_(0.0, 1.0)
+    return _parabola_vertex(volume, index), index, distinctness.clamp_(0.0, 1.0)
+
+
+def _parabola_vertex(volume: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """(h, w) fractional index of the least cost around `index`.
+
+    Aggregated costs would pull it towards whole steps (the penalties flatten them), so the parabola goes through
+    the plain costs, averaged over 3x3 pixels against noise.
+    """
+    inner = index.clamp(1, len(volume) - 2)[None]
+    before, at, after = (_mean3(volume, inner + k) for k in (-1, 0, 1))
+    curvature = before - 2.0 * at + after
+    offset = torch.where(curvature > 1e-9, 0.5 * (before - after) / curvature.clamp(min=1e-9), 0.0).clamp_(-0.5, 0.5)
+    return torch.where(index == inner[0], index + offset, index.float())
+
+
+def _mean3(volume: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """(h, w) mean over the 3x3 neighbours of each pixel of `volume` (D, h, w) at that pixel's `index` (1, h, w)."""
+    height, width = index.shape[1:]
+    rows = torch.arange(height, device=index.device)[:, None]
+    cols = torch.arange(width, device=index.device)[None]
+    total = torch.zeros((height, width), device=index.device)
+    for row in (-1, 0, 1):
+        for col in (-1, 0, 1):
+            total += volume[index[0], (rows + row).clamp(0, height - 1), (cols + col).clamp(0, width - 1)]
+    return total / 9.0

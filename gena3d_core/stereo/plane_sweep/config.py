@@ -36,9 +36,9 @@ class PlaneSweepConfig:
     penalty_small: float = 0.04
     """Semi-global aggregation: penalty of a change by one hypothesis, and of any larger change on even ground."""
     penalty_large: float = 0.5
-    max_reprojection_px: float = 1.5
+    max_reprojection_px: float = 3.0
     """Geometric consistency between views: greatest reprojection error and relative difference of depth."""
-    max_depth_ratio: float = 0.02
+    max_depth_ratio: float = 0.03
     min_confidence: float = 0.05
     """Depth of lower confidence becomes NaN."""
 

@@ -18,12 +18,13 @@ def agreement(
     max_px: float,
     max_ratio: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """How many other views confirm each depth of the reference, and their mean opinion of it.
+    """How strongly other views confirm each depth of the reference, and their mean opinion of it.
 
     A view confirms a pixel when the point projects to a pixel whose own depth leads back within `max_px` pixels
-    with a relative difference of depth of at most `max_ratio`.
-    depth_m, other_depths_m: (h, w) metres, NaN where unknown -> count (h, w) float, depth (h, w) metres: the mean
-    of the own and the confirming depths.
+    with a relative difference of depth of at most `max_ratio`; it counts as 1 when both agree exactly, less the more
+    they differ.
+    depth_m, other_depths_m: (h, w) metres, NaN where unknown -> strength (h, w), at most one a view; depth (h, w)
+    metres: the mean of the own and the confirming depths, weighted by strength.
     """
     rays = reference.rays
     height, width = depth_m.shape
@@ -49,9 +50,10 @@ def agreement(
         back_x, back_y, back_z = _project(reference, torch.linalg.inv(T), points)
         error_px = torch.hypot(back_x - u, back_y - v)
         ratio = (back_z - depth_m).abs() / depth_m
-        agrees = seen & (error_px <= max_px) & (ratio <= max_ratio)
-        count += agrees
-        total += torch.where(agrees, back_z, 0.0)
+        strength = (1.0 - (error_px / max_px) ** 2).clamp(min=0.0) * (1.0 - (ratio / max_ratio) ** 2).clamp(min=0.0)
+        strength = torch.where(seen & (strength > 0), strength, 0.0)
+        count += strength
+        total += torch.where(strength > 0, strength * back_z, 0.0)
     return count, total / (count + 1.0)
 
 

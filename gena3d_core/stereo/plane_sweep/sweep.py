@@ -53,7 +53,7 @@ def sweep_coarse(
             tilted = cost_volume(reference, sources, inverse_depth, config.cost, config.window_radius)
             volume = torch.minimum(volume, resample(tilted, inverse_height, slope, hypotheses, fill=1.0))
     aggregated = semi_global(volume, reference.gray, config.penalty_small, config.penalty_large)
-    fractional, index, distinctness = winner(aggregated)
+    fractional, index, distinctness = winner(aggregated, volume)
     step = (1.0 / near_m - 1.0 / far_m) / (count - 1)
     return InverseDepth(1.0 / far_m + fractional * step, volume.gather(0, index[None])[0], distinctness, step)
 
@@ -70,7 +70,7 @@ def sweep_fine(
     hypotheses = band(base, step, config.band)
     volume = cost_volume(reference, sources, hypotheses, config.cost, config.window_radius)
     aggregated = semi_global(volume, reference.gray, config.penalty_small, config.penalty_large)
-    fractional, index, _ = winner(aggregated)
+    fractional, index, _ = winner(aggregated, volume)
     return InverseDepth(
         base + (fractional - config.band) * step,
         volume.gather(0, index[None])[0],
