@@ -26,6 +26,9 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
+PENDING_PERIOD_S = 0.05
+SILENCE_S = 2.0
+"""A camera that sends nothing for so long is reported."""
 PROBLEM_MEMORY_S = 3.0
 """A problem that has not come back for so long is no longer shown in the diagnostics."""
 
@@ -93,18 +96,21 @@ class Problems:
 
 
 class CameraStream:
-    """Subscribes to one camera and calls `on_frame(stream, frame)` for each exposure, `on_time_jump(stamp_ns)` when
-    stamps go back. All of its callbacks are in one mutually exclusive group, `group`."""
+    """Subscribes to one camera; its callbacks never run at the same time.
+
+    resolve(stream)         called when a frame joins `pending`, and every 50 ms while frames wait there
+    on_time_jump(stamp_ns)  called when stamps go back
+    """
 
     def __init__(
         self,
         node: Any,
         topics: CameraTopics,
         p: ViewAccumulatorParameters,
-        on_frame: Callable[[CameraStream, Frame], None],
+        resolve: Callable[[CameraStream], None],
         on_time_jump: Callable[[int], None],
     ) -> None:
-        self._node, self._on_frame, self._on_time_jump = node, on_frame, on_time_jump
+        self._node, self._resolve, self._on_time_jump = node, resolve, on_time_jump
         self._rectified, self._slop_s = p.rectified, p.sync_slop_s
         self.name, self.topics = topics.name, topics
         self.color_topic = node.resolve_topic_name(topics.color)
@@ -118,9 +124,14 @@ class CameraStream:
         """The newest frame with a pose, and that pose."""
         self._info_key: tuple[Any, ...] | None = None
         self._newest_ns = 0
-        self._color_count, self._counted_at = 0, time.monotonic()
+        self._color_count = 0
+        self._color_at = self._counted_at = time.monotonic()
         self._synchronizer = ColorDepthSynchronizer(p.sync_slop_s, self._on_pair)
-        self.group = MutuallyExclusiveCallbackGroup()
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._timer = node.create_timer(
+            PENDING_PERIOD_S, node.guarded(self._try_pending), callback_group=self._group, clock=node.steady_clock
+        )
+        self._timer.cancel()
         self._subscriptions = [self._subscribe(topics.info, CameraInfo, self._on_info, p)]
         if topics.depth:
             self._subscriptions.append(self._subscribe(topics.depth, topics.depth_type, self._on_depth, p))
@@ -128,6 +139,7 @@ class CameraStream:
 
     def close(self) -> None:
         """Stop listening and forget what waits."""
+        self._node.destroy_timer(self._timer)
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
@@ -150,10 +162,10 @@ class CameraStream:
         sync = self._synchronizer.report()
         elapsed_s, self._counted_at = time.monotonic() - self._counted_at, time.monotonic()
         colors, self._color_count = self._color_count, 0
-        if colors == 0:
+        if time.monotonic() - self._color_at > SILENCE_S:
             publishers = self._node.count_publishers(self.color_topic)
             self.report("silent", f"no image on {self.color_topic} ({publishers} publishers)")
-        elif self.model is None:
+        elif self.model is None and colors:
             self.report("info", self.model_problem)
         self._check_synchronisation(sync)
         problems = self.problems.current()
@@ -187,8 +199,8 @@ class CameraStream:
             topic,
             self._node.guarded(callback),
             qos.images(p.image_reliability),
-            callback_group=self.group,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible),
+            callback_group=self._group,
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible, use_default_callbacks=False),
             qos_overriding_options=qos.overridable(),
         )
 
@@ -216,6 +228,7 @@ class CameraStream:
     def _on_color(self, message: Any) -> None:
         self._check_time(time_from_msg(message.header.stamp))
         self._color_count += 1
+        self._color_at = time.monotonic()
         if self.topics.depth:
             self._synchronizer.add_color(message)
         else:
@@ -235,4 +248,12 @@ class CameraStream:
         if self.pending.add(frame) is not None:
             self.figures.overflowed += 1
             self.report("overflow", f"{self.color_topic}: more images wait for a pose than max_pending_views allows")
-        self._on_frame(self, frame)
+        self._try_pending()
+
+    def _try_pending(self) -> None:
+        self._resolve(self)
+        # Every timer that fires costs a turn of the executor: it runs only while somebody waits.
+        if len(self.pending) == 0:
+            self._timer.cancel()
+        elif self._timer.is_canceled():
+            self._timer.reset()

@@ -119,6 +119,12 @@ class LifecycleNode(RosLifecycleNode):
     def on_error(self, state: Any) -> TransitionCallbackReturn:
         return self._transition("error recovery", self._release, "unconfigured")
 
+    def destroy_node(self) -> None:
+        """Release what the node holds, then destroy it, whatever its state."""
+        if self.state in ("inactive", "active"):
+            self._transition("release", self._release, "finalized")
+        super().destroy_node()
+
     def _release(self) -> None:
         if self.is_active:
             self.deactivate()

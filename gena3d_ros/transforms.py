@@ -140,15 +140,15 @@ def on_clock_jump_back(node: Any, callback: Callable[[int], None]) -> Any:
 
 
 class PlainTransformBroadcaster:
-    """Publishes transforms on /tf."""
+    """Publishes transforms on /tf; `pub_tf` is its publisher, as in `tf2_ros`."""
 
     def __init__(self, node: Any) -> None:
-        self._publisher = node.create_publisher(
+        self.pub_tf = node.create_publisher(
             TFMessage, "/tf", QoSProfile(depth=100), qos_overriding_options=qos.overridable()
         )
 
     def sendTransform(self, transforms: TransformStamped | list[TransformStamped]) -> None:
-        self._publisher.publish(TFMessage(transforms=_as_list(transforms)))
+        self.pub_tf.publish(TFMessage(transforms=_as_list(transforms)))
 
 
 class PlainStaticTransformBroadcaster:

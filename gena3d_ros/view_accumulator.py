@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from gena3d_core.errors import DataFormatError, Gena3DError, InputError
 from gena3d_core.types import Float64Array
-from gena3d_core.viz import contact_sheet
 
-from . import qos
 from .camera_stream import CameraStream, camera_topics
 from .diagnostics import OK, WARN, Health
 from .frames import Frame, decode
 from .lifecycle import LifecycleNode, run
-from .message_fields import header_to_msg, to_array
-from .msg import ViewSet
 from .parameter_table import ViewAccumulatorParameters
 from .srv import CaptureView
 from .transforms import NS, TransformListener, on_clock_jump_back
+from .view_publisher import ViewPublisher
 from .view_store import ViewStore, keyframe_config
-
-PENDING_PERIOD_S = 0.05
-PREVIEW_PERIOD_S = 1.0
 
 
 class ViewAccumulator(LifecycleNode):
@@ -40,13 +31,14 @@ class ViewAccumulator(LifecycleNode):
     """
 
     KIND = "view_accumulator"
+    THREADS = 1
+    """rclpy spends three times as long on a message with more threads; encoding has a thread of its own."""
 
     def __init__(self, node_name: str | None = None, **kwargs: Any) -> None:
         self._store = ViewStore(keyframe_config(ViewAccumulatorParameters()))
         self._streams: list[CameraStream] = []
         self._transforms: Any = None
-        self._entities: list[Any] = []
-        self._revision = self._published_changes = self._preview_changes = 0
+        self._publisher: ViewPublisher | None = None
         super().__init__(node_name, **kwargs)
         self.create_service(CaptureView, "~/capture_view", self.guarded(self._on_capture))
         self.create_service(Trigger, "~/clear_views", self.guarded(self._on_clear))
@@ -54,50 +46,34 @@ class ViewAccumulator(LifecycleNode):
     # Transitions.
 
     def configure(self) -> None:
-        self._store = ViewStore(keyframe_config(self.parameters.values))
-        self._published_changes = self._preview_changes = 0
-        overridable = qos.overridable()
-        self._view_set = self.create_lifecycle_publisher(
-            ViewSet, "view_set", qos.latched(), qos_overriding_options=overridable
-        )
-        self._preview = self.create_lifecycle_publisher(
-            Image, "~/keyframes", qos.reliable(1), qos_overriding_options=overridable
-        )
+        p = self.parameters.values
+        self._store = ViewStore(keyframe_config(p))
+        self._publisher = ViewPublisher(self, self._store, p.world_frame, p.publish_period_s)
 
     def activate(self) -> None:
         p = self.parameters.values
-        self._revision = 0
         self._transforms = TransformListener(self, p.tf_buffer_s, self.warn)
         self._jump_handle = on_clock_jump_back(self, self._time_jumped_back)
         self._streams = [
-            CameraStream(self, topics, p, self._on_frame, self._time_jumped_back) for topics in camera_topics(p)
+            CameraStream(self, topics, p, self._resolve, self._time_jumped_back) for topics in camera_topics(p)
         ]
-        publishing = MutuallyExclusiveCallbackGroup()
-        timers: list[tuple[float, Callable[[], None], Any]] = [
-            (p.publish_period_s, self._publish, publishing),
-            (PREVIEW_PERIOD_S, self._publish_preview, publishing),
-            *((PENDING_PERIOD_S, partial(self._resolve, stream), stream.group) for stream in self._streams),
-        ]
-        self._entities = [
-            self.create_timer(period_s, self.guarded(callback), callback_group=group, clock=self.steady_clock)
-            for period_s, callback, group in timers
-        ]
+        if self._publisher is not None:
+            self._publisher.start()
 
     def deactivate(self) -> None:
-        for timer in self._entities:
-            self.destroy_timer(timer)
         for stream in self._streams:
             stream.close()
         if self._transforms is not None:
             self._transforms.close()
             self._jump_handle.unregister()
-        self._entities, self._streams, self._transforms = [], [], None
+        self._streams, self._transforms = [], None
+        if self._publisher is not None:
+            self._publisher.stop()
 
     def cleanup(self) -> None:
-        for name in ("_view_set", "_preview"):
-            publisher = self.__dict__.pop(name, None)
-            if publisher is not None:
-                self.destroy_lifecycle_publisher(publisher)
+        if self._publisher is not None:
+            self._publisher.close()
+            self._publisher = None
         self._store.clear()
 
     def on_parameters(self, names: frozenset[str]) -> None:
@@ -105,13 +81,8 @@ class ViewAccumulator(LifecycleNode):
 
     # The way of a frame.
 
-    def _on_frame(self, stream: CameraStream, frame: Frame) -> None:
-        self._resolve(stream)
-
     def _resolve(self, stream: CameraStream) -> None:
         """Find the poses of frames that wait; runs in the stream's callback group."""
-        if not len(stream.pending):
-            return
         transforms, p = self._transforms, self.parameters.values
         if transforms is None:
             return
@@ -181,30 +152,7 @@ class ViewAccumulator(LifecycleNode):
         for stream in self._streams:
             stream.clear(stamp_ns)
 
-    # What comes out.
-
-    def _publish(self) -> None:
-        p = self.parameters.values
-        if p.max_age_s > 0:
-            self._store.expire(self.get_clock().now().nanoseconds)
-        changes = self._store.changes
-        if changes == self._published_changes:
-            return
-        self._revision += 1
-        self._view_set.publish(self._store.message(p.world_frame, self._revision))
-        self._published_changes = changes
-
-    def _publish_preview(self) -> None:
-        changes = self._store.changes
-        if self._preview.get_subscription_count() == 0:
-            self._preview_changes = -1  # whoever comes next gets a picture at once
-        elif changes != self._preview_changes:
-            sheet = contact_sheet(self._store.views)
-            message = Image(height=sheet.shape[0], width=sheet.shape[1], encoding="rgb8", step=3 * sheet.shape[1])
-            message.header = header_to_msg(self.parameters.values.world_frame, self.get_clock().now().nanoseconds)
-            message.data = to_array(sheet, np.uint8)
-            self._preview.publish(message)
-            self._preview_changes = changes
+    # Services and reports.
 
     def _on_capture(self, request: CaptureView.Request, response: CaptureView.Response) -> CaptureView.Response:
         if not self.is_active:
@@ -239,10 +187,14 @@ class ViewAccumulator(LifecycleNode):
         return response
 
     def health(self) -> Iterable[Health]:
+        p = self.parameters.values
+        if p.max_age_s > 0:
+            self._store.expire(self.get_clock().now().nanoseconds)
         cameras = [stream.health() for stream in list(self._streams)]
         views = self._store.views
         level = WARN if self.is_active and not views else OK
-        values = {"revision": self._revision, "names": ", ".join(view.name for view in views)}
+        revision = 0 if self._publisher is None else self._publisher.revision
+        values = {"revision": revision, "names": ", ".join(view.name for view in views)}
         return [*cameras, Health("views", level, f"{len(views)} views kept", values)]
 
 

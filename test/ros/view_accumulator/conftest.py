@@ -65,8 +65,7 @@ class Driver:
         for topic, message_type in topics or (("image", Image), ("depth", Image), ("camera_info", CameraInfo)):
             publisher = self.publisher(topic, message_type)
             wait_for(publisher.get_subscription_count, what=f"a listener on {topic}")
-        wait_for(lambda: self.node.count_subscribers("/tf") > 0, what="a listener on /tf")
-        wait_for(self.broadcaster._publisher.get_subscription_count, what="a listener on /tf")
+        wait_for(self.broadcaster.pub_tf.get_subscription_count, what="a listener on /tf")
         return self
 
     def tick(self, seconds: float = 0.2) -> int:
