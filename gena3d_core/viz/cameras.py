@@ -37,8 +37,9 @@ def orbit_camera(
     ahead = slope * local[:, 2:3]
     right, left = (local[:, :2] - ahead).max(axis=0), (local[:, :2] + ahead).min(axis=0)
     center = (right + left) / 2
-    distance = float(((right - left) / (2 * slope)).max())
-    eye = R @ np.array([*center, -max(distance, 1e-3)])
+    backwards = float(((right - left) / (2 * slope)).max())
+    # Room for a single point, which fits into any frustum.
+    eye = R @ np.array([*center, -backwards - 1e-3])
     return transforms.rigid(R, eye), intrinsics
 
 

@@ -21,6 +21,7 @@ MAX_VIEWS, MAX_CARDS, CARD_COLUMNS = 8, 12, 4
 CARD_HEIGHT = 282
 VIEW_GRIDS = {1: (1, 560), 2: (1, 400), 3: (1, 300), 4: (2, 330), 5: (2, 290), 6: (2, 290), 7: (2, 240), 8: (2, 240)}
 """Columns and width of a thumbnail for so many views."""
+SEPARATOR = "   ·   "
 UNSEEN: Color = (214, 208, 200)
 """Colour of surface that no camera saw."""
 STAGE_COLORS: tuple[Color, ...] = (
@@ -90,8 +91,10 @@ class _Page:
         if "total" in self.scene.timings_s:
             facts.append(f"{self.scene.timings_s['total']:.2f} s")
         facts.extend(_fact(key, value) for key, value in self.scene.residuals.items())
-        line = fitted("   ·   ".join(facts), 17, WIDTH - 3 * MARGIN - text_width(title, 34))
-        canvas.text((WIDTH - MARGIN, 42), line, 17, MUTED, anchor="ra")
+        room = WIDTH - 3 * MARGIN - text_width(title, 34)
+        while len(facts) > 1 and text_width(SEPARATOR.join(facts), 17) > room:
+            facts.pop()
+        canvas.text((WIDTH - MARGIN, 42), fitted(SEPARATOR.join(facts), 17, room), 17, MUTED, anchor="ra")
         canvas.line((MARGIN, HEADER - 18), (WIDTH - MARGIN, HEADER - 18), FAINT)
 
     def draw_views(self, canvas: Canvas, top: int) -> None:
