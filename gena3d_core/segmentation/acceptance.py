@@ -1,0 +1,195 @@
+"""Which regions of the top-down map are objects that stand on the support plane, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+from ..types import Float64Array, Int32Array
+from .height_map import HeightMap, disk
+from .statistics import group_percentile
+from .support import Heights, Surface
+
+
+@dataclass(frozen=True)
+class AcceptanceConfig:
+    """What counts as an object; lengths in metres."""
+
+    min_top_m: float = 0.014
+    """Objects less high than this are not told from the plane."""
+    max_extent_m: float = 0.6
+    max_top_m: float = 0.6
+    min_pixels: int = 80
+    """Pixels in the view that sees the region best."""
+    ring_m: float = 0.03
+    """Width of the ring around the footprint in which the plane must be seen."""
+    min_plane_share: float = 0.5
+    """Least share of plane among the cells of the ring whose content is known (plane or emptiness)."""
+    min_ring_share: float = 0.1
+    """Least share of the ring that shows the plane at all."""
+    max_below_share: float = 0.05
+    """Pixels that continue a region's surface below the plane, relative to its own: a chair behind the table."""
+    sheet_top_m: float = 0.045
+    """Regions lower than this may be papers or magazines: they are when they are wide and level too."""
+    sheet_slenderness: float = 0.32
+    """Height over the root of the area."""
+    sheet_level_share: float = 0.55
+
+
+@dataclass(frozen=True, eq=False)
+class RegionFacts:
+    """Measurements of each region, all (R + 1,), index 0 unused."""
+
+    pixels: Float64Array
+    top_m: Float64Array
+    extent_m: Float64Array
+    area_m2: Float64Array
+    level_share: Float64Array
+    plane_share: Float64Array
+    ring_share: Float64Array
+    below_share: Float64Array
+    border_share: Float64Array
+
+
+def measure(
+    regions: Int32Array,
+    grid: HeightMap,
+    labels: Sequence[Int32Array],
+    surfaces: Sequence[Surface],
+    heights: Sequence[Heights],
+    config: AcceptanceConfig,
+) -> RegionFacts:
+    """Facts of the regions (I, J) of the map; `labels` are their pixels (H, W) in each view."""
+    count = int(regions.max(initial=0)) + 1
+    best, level, border, below = (np.zeros(count) for _ in range(4))
+    tops = np.zeros(count)
+    for image, surface, height in zip(labels, surfaces, heights, strict=True):
+        pixels = np.bincount(image.ravel(), minlength=count)
+        best = np.maximum(best, pixels)
+        with np.errstate(invalid="ignore"):
+            upward = surface.normals @ height.plane.normal.astype(np.float32) > 0.9
+        known = np.isfinite(surface.normals[..., 0])
+        level += np.bincount(image[upward], minlength=count) / np.maximum(np.bincount(image[known], minlength=count), 1)
+        border += np.bincount(image[_frame(surface)], minlength=count) > 0
+        below = np.maximum(below, _continued_below(image, surface, height, count))
+        tops = np.maximum(tops, group_percentile(image, height.height_m, 95.0, count))
+    seen = np.maximum(sum((np.bincount(image.ravel(), minlength=count) > 0).astype(np.float64) for image in labels), 1)
+    area, extent = _footprints(regions, grid.frame.cell_m, count)
+    plane_share, ring_share = _rings(regions, grid, config, count)
+    return RegionFacts(
+        pixels=best,
+        top_m=tops,
+        extent_m=extent,
+        area_m2=area,
+        level_share=level / seen,
+        plane_share=plane_share,
+        ring_share=ring_share,
+        below_share=below,
+        border_share=border / seen,
+    )
+
+
+def scores(facts: RegionFacts, config: AcceptanceConfig) -> Float64Array:
+    """(R + 1,) in [0, 1]: 0 for what is not an object, else the less the fewer pixels and the more is cut off."""
+    slender = facts.top_m / np.sqrt(np.maximum(facts.area_m2, 1e-6))
+    sheet = (
+        (facts.top_m < config.sheet_top_m)
+        & (slender < config.sheet_slenderness)
+        & (facts.level_share > config.sheet_level_share)
+    )
+    good = (
+        (facts.pixels >= config.min_pixels)
+        & (facts.top_m >= config.min_top_m)
+        & (facts.top_m <= config.max_top_m)
+        & (facts.extent_m <= config.max_extent_m)
+        & (facts.plane_share >= config.min_plane_share)
+        & (facts.ring_share >= config.min_ring_share)
+        & (facts.below_share <= config.max_below_share)
+        & ~sheet
+    )
+    good[0] = False
+    score = 1.0 - np.exp(-facts.pixels / 300.0)
+    score = score * (1.0 - 0.4 * facts.border_share)
+    score = score * np.clip(facts.top_m / 0.03, 0.5, 1.0)
+    score = score * (0.5 + 0.5 * np.clip((facts.plane_share - 0.5) / 0.4, 0.0, 1.0))
+    return np.where(good, np.clip(score, 0.05, 1.0), 0.0)
+
+
+def _frame(surface: Surface) -> np.ndarray:
+    """(H, W) bool: pixels at the border of what the view's depth covers."""
+    depth = surface.view.depth_m
+    assert depth is not None
+    covered = np.isfinite(depth)
+    frame = np.zeros(depth.shape, dtype=bool)
+    rows, cols = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
+    if len(rows):
+        edge = 4
+        frame[: rows[0] + edge] = frame[rows[-1] - edge :] = True
+        frame[:, : cols[0] + edge] = frame[:, cols[-1] - edge :] = True
+    return frame
+
+
+def _continued_below(labels: Int32Array, surface: Surface, height: Heights, count: int) -> Float64Array:
+    """(R + 1,) pixels around each region that go on with its surface below the plane, relative to its own pixels."""
+    depth = surface.view.depth_m
+    assert depth is not None
+    if not labels.any():
+        return np.zeros(count)
+    _, index = cv2.distanceTransformWithLabels(
+        (labels == 0).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    # OpenCV numbers the zero pixels in its own order: read off which pixel each number means.
+    sources = np.zeros(int(index.max()) + 1, dtype=np.int64)
+    zeros = np.flatnonzero(labels)
+    sources[index.ravel()[zeros]] = zeros
+    reach = int(np.clip(0.05 * surface.view.intrinsics.fx / np.median(depth.ravel()[zeros]), 4, 60))
+    near = cv2.dilate((labels > 0).astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8)) > 0
+    around = np.flatnonzero(near & (labels == 0) & np.isfinite(depth))
+    source = sources[index.ravel()[around]]
+    owner = labels.ravel()[source]
+    ranges = depth.ravel()[around]
+    smooth = np.abs(ranges - depth.ravel()[source]) < 0.02 * np.maximum(ranges, 1.0) ** 2
+    deep = height.height_m.ravel()[around] < -np.maximum(0.006, 2.5 * height.sigma_m.ravel()[around])
+    return np.bincount(owner[smooth & deep], minlength=count) / np.maximum(
+        np.bincount(labels.ravel(), minlength=count), 1
+    )
+
+
+def _footprints(regions: Int32Array, cell_m: float, count: int) -> tuple[Float64Array, Float64Array]:
+    """Area in m² and longest side of the bounding rectangle of each footprint."""
+    rows, cols = np.nonzero(regions)
+    region = regions[rows, cols]
+    low, high = np.full((count, 2), 10**6), np.full((count, 2), -1)
+    for axis, values in enumerate((rows, cols)):
+        np.minimum.at(low[:, axis], region, values)
+        np.maximum.at(high[:, axis], region, values)
+    area = np.bincount(region, minlength=count) * cell_m**2
+    return area, np.maximum(high - low + 1, 0).max(axis=1) * cell_m
+
+
+def _rings(
+    regions: Int32Array, grid: HeightMap, config: AcceptanceConfig, count: int
+) -> tuple[Float64Array, Float64Array]:
+    """Share of plane among the known cells, and among all cells, of a ring around each footprint."""
+    reach = max(1, round(config.ring_m / grid.frame.cell_m))
+    plane_share, ring_share = np.zeros(count), np.zeros(count)
+    ring_disk = disk(reach)
+    plane = (grid.table > 0) & (grid.table >= grid.beyond)
+    empty = (grid.beyond > 0) & ~plane
+    # A loop over regions, on their own windows: footprints are small and few.
+    for number, window in enumerate(ndimage.find_objects(regions), start=1):
+        if window is None:
+            continue
+        around = tuple(
+            slice(max(0, w.start - reach), min(n, w.stop + reach)) for w, n in zip(window, regions.shape, strict=True)
+        )
+        own = regions[around] == number
+        ring = ndimage.binary_dilation(own, ring_disk) & (regions[around] == 0)
+        seen_plane, seen_empty = (plane[around] & ring).sum(), (empty[around] & ring).sum()
+        plane_share[number] = seen_plane / max(1, seen_plane + seen_empty)
+        ring_share[number] = seen_plane / max(1, ring.sum())
+    return plane_share, ring_share
