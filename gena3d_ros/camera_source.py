@@ -109,7 +109,8 @@ class CameraSource(LifecycleNode):
         yield Health("stream", level, self._failure_of_stream or ("streaming" if stream else "stopped"), figures)
 
     def _is_heard(self) -> bool:
-        return all(o.is_heard() for o in self.outputs) and self.count_subscribers("/tf") > 0
+        # Matched by our own publisher, not merely known: the first transforms would be lost, and the images with them.
+        return all(o.is_heard() for o in self.outputs) and self._broadcaster.pub_tf.get_subscription_count() > 0
 
     def _publish(self, shot: Shot) -> None:
         if self._clock_publisher is not None:
