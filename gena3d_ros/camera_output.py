@@ -152,7 +152,8 @@ def depth_to_msg(depth_m: Float32Array, encoding: str, transport: str = "raw") -
 
 def depth_to_millimetres(depth_m: Float32Array) -> np.ndarray:
     """(H, W) uint16, rounded; 0 where invalid or beyond 65.535 m."""
-    millimetres = np.nan_to_num(depth_m * np.float32(1000.0), nan=0.0, posinf=0.0, neginf=0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        millimetres = np.nan_to_num(depth_m * np.float32(1000.0), nan=0.0, posinf=0.0, neginf=0.0)
     return np.where((millimetres < 0) | (millimetres > 65535.4), 0, np.rint(millimetres)).astype(np.uint16)
 
 
