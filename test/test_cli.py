@@ -1,34 +1,57 @@
-"""The command line as people and scripts use it: real processes, exit codes, one line on stderr."""
+"""The command line as people and scripts use it: files, exit codes, one line on stderr."""
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from gena3d_core.cli import main
+from gena3d_core.geometry.camera import project
+from gena3d_core.geometry.transforms import apply, inverse
 from gena3d_core.io import load_scene, load_views
 from gena3d_core.simulation import random_scene, views_from_scene
+from gena3d_core.simulation.scene import object_mesh
+
+SPEC = random_scene(seed=3, object_count=3)
 
 
-def gena3d(*arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gena3d_core.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+@dataclass
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def gena3d(*arguments: object) -> Done:
+    """Run a command in this process, which has imported torch already; `test_real_process` checks that it may."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            code = int(error.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory) -> Path:
     """Three objects on a table, seen from four sides with sensor noise, as an RGB-D folder."""
     folder = tmp_path_factory.mktemp("recording")
-    spec = random_scene(seed=3, object_count=3)
     for part in ("color", "depth", "pose"):
         (folder / part).mkdir()
-    k = spec.intrinsics
+    k = SPEC.intrinsics
     camera = {"width": k.width, "height": k.height, "fx": k.fx, "fy": k.fy, "cx": k.cx, "cy": k.cy}
     (folder / "camera.json").write_text(json.dumps(camera))
-    for i, view in enumerate(views_from_scene(spec, 4)):
+    for i, view in enumerate(views_from_scene(SPEC, 4)):
         cv2.imwrite(str(folder / f"color/{i:06d}.png"), view.color[..., ::-1])
         depth_mm = np.nan_to_num(1000 * view.depth_m, nan=0).astype(np.uint16)
         cv2.imwrite(str(folder / f"depth/{i:06d}.png"), depth_mm)
@@ -45,7 +68,7 @@ def reconstruction(recording, tmp_path_factory) -> Path:
     return out
 
 
-def assert_fails(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+def assert_fails(done: Done, code: int, *words: str) -> None:
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
     lines = [line for line in done.stderr.splitlines() if not line.startswith(("usage:", " "))]
@@ -70,19 +93,24 @@ def test_outputs_of_reconstruct(reconstruction):
     assert all(len(entry.mesh.faces) <= 500 for entry in scene.objects)
 
 
-def test_chosen_frames_boxes_and_no_picture(recording, tmp_path):
+def test_chosen_frames_a_box_and_no_picture(recording, tmp_path):
+    """One box around one of the objects, as its true mesh shows in the second frame: that object and no other."""
     view = load_views(recording, frames=[1])[0]
-    low, high = np.percentile(np.argwhere(view.depth_m < np.nanmedian(view.depth_m)), [30, 70], axis=0)
-    boxes = [{"view": 1, "box_xyxy": [low[1], low[0], high[1], high[0]], "label": "thing"}]
+    item = SPEC.objects[0]
+    points = apply(item.T_world_object, object_mesh(item).vertices)
+    uv, _ = project(apply(inverse(view.T_world_camera), points), view.intrinsics)
+    box = [*uv.min(axis=0).tolist(), *uv.max(axis=0).tolist()]
     file = tmp_path / "boxes.json"
-    file.write_text(json.dumps(boxes))
+    file.write_text(json.dumps([{"view": 1, "box_xyxy": box, "label": "thing"}]))
     arguments = ("--frames", "2,1", "--no-overview", "--no-refine", "--boxes", file)
     done = gena3d("reconstruct", recording, "--out", tmp_path / "s", *arguments)
-    assert done.returncode in (0, 1), done.stderr
-    if done.returncode == 0:
-        content = json.loads((tmp_path / "s/scene.json").read_text())
-        assert [view["name"] for view in content["views"]] == ["000001", "000002"]
-        assert not (tmp_path / "s/overview.png").exists()
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "s/scene.json").read_text())
+    assert [view["name"] for view in content["views"]] == ["000001", "000002"]
+    assert not (tmp_path / "s/overview.png").exists()
+    assert [entry["label"] for entry in content["objects"]] == ["thing"]
+    found = np.array(content["objects"][0]["T_world_object"])[:2, 3]
+    assert np.linalg.norm(found - item.T_world_object[:2, 3]) < 0.04
 
 
 def test_view_renders_a_scene(reconstruction, tmp_path):
@@ -192,3 +220,28 @@ def test_an_output_that_cannot_be_written(recording, tmp_path):
     done = gena3d("reconstruct", recording, "--out", tmp_path / "file/s", "--views", 1, "--no-overview")
     assert done.returncode == 1
     assert "cannot be written" in done.stderr.splitlines()[-1]
+
+
+def test_real_process(recording, tmp_path):
+    """The installed entry point's module as a process: exit codes and streams as a script sees them."""
+    command = [sys.executable, "-m", "gena3d_core.cli", "reconstruct"]
+    for arguments, code in ((["absent", "--out", str(tmp_path / "s")], 1), ([], 2)):
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert done.stdout == ""
+        assert done.stderr.splitlines()[-1].startswith("gena3d reconstruct: error: ")
+
+
+def test_bench_of_a_recording(recording, tmp_path):
+    file = tmp_path / "bench.json"
+    arguments = ("--recording", recording, "--views", 2, "--repeat", 2, "--no-ros", "--json", file)
+    done = gena3d("bench", "pipeline", *arguments)
+    assert done.returncode == 0, done.stderr
+    content = json.loads(file.read_text())
+    assert [row["input"] for row in content["rows"]] == [str(recording)]
+    for row in content["rows"]:
+        assert row["views"] == 2
+        stages = {stage: seconds for stage, seconds in row["median_s"].items() if stage != "total"}
+        assert {"stereo", "segmentation", "generation", "meshing", "layout"} <= stages.keys()
+        assert all(seconds >= 0 for seconds in stages.values())
+    assert "generation" in done.stdout

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .arguments import UsageError, add_pipeline_arguments, boxes, integer, integers
+
+if TYPE_CHECKING:
+    from ..types import Scene
 
 DEFAULT_VIEWS = 8
 
@@ -46,12 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reconstruct, save, and print what was found."""
-    from ..io import BagOptions, load_recording, refuse_unless_one_input, save_scene
+    from ..io import BagOptions, check_input, load_recording, refuse_unless_one_input, save_scene
     from .stages import ProgressBar, make_pipeline
 
     path = refuse_unless_one_input(args.input)
     if path is None:
         raise UsageError(f"{len(args.input)} inputs were given; reconstruct takes one recording at a time")
+    check_input(path)
+    # Torch takes seconds to import: only once the input is known to be there.
+
     pipeline = make_pipeline(args)
     recording = load_recording(
         path,
@@ -79,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _report(scene, out: Path) -> None:
+def _report(scene: Scene, out: Path) -> None:
     for entry in scene.objects:
         size_cm = " x ".join(f"{100 * side:.1f}" for side in entry.size_m)
         position = ", ".join(f"{value:+.3f}" for value in entry.T_world_object[:3, 3])

@@ -2,7 +2,7 @@
 
 from .bag_options import BagOptions
 from .image_files import write_picture
-from .load import Recording, load_recording, load_views
+from .load import Recording, check_input, load_recording, load_views
 from .nerfstudio import PosedImages
 from .plain_images import refuse_unless_one_input
 from .rgbd_folder import RgbdFolder
@@ -13,6 +13,7 @@ __all__ = [
     "PosedImages",
     "Recording",
     "RgbdFolder",
+    "check_input",
     "load_recording",
     "load_scene",
     "load_views",

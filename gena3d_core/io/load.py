@@ -72,13 +72,16 @@ def load_recording(
             raise InputError("frames is empty: name at least one frame, or leave it out for all")
         if len(set(frames)) != len(frames):
             raise InputError(f"frames repeat: {list(frames)}")
+    return READERS[check_input(path)](path, frames, max_views, bag_options or BagOptions())
+
+
+def check_input(path: Path) -> str:
+    """Key of `READERS` for what lies at `path`, by a look at names only.
+
+    Raises `DataFormatError` if nothing that can be read does.
+    """
     if not path.exists():
         raise DataFormatError(f"{path}: no such file or folder")
-    return READERS[input_kind(path)](path, frames, max_views, bag_options or BagOptions())
-
-
-def input_kind(path: Path) -> str:
-    """Key of `READERS` for what lies at `path`. Raises `DataFormatError` if nothing that can be read does."""
     if path.is_dir():
         for kind, pattern in SIGNS:
             if any(path.glob(pattern)):
@@ -86,7 +89,7 @@ def input_kind(path: Path) -> str:
     elif path.suffix.lower() in SUFFIXES:
         return SUFFIXES[path.suffix.lower()]
     if is_plain_images([path]):
-        return "images"
+        refuse_plain_images([path])
     raise DataFormatError(f"{path}: not a recording that can be read; wanted {KINDS}")
 
 
@@ -125,13 +128,8 @@ def _read_rosbag(path: Path, frames: Sequence[int] | None, max_views: int | None
     return Recording(*load_rosbag(path, frames, max_views, options))
 
 
-def _read_images(path: Path, *_: object) -> Recording:
-    refuse_plain_images([path])
-
-
 READERS: dict[str, Reader] = {
     "rgbd": _read_rgbd,
     "nerfstudio": _read_nerfstudio,
     "rosbag": _read_rosbag,
-    "images": _read_images,
 }
