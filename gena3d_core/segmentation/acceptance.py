@@ -33,9 +33,13 @@ class AcceptanceConfig:
     """Least share of the ring that shows the plane at all."""
     max_below_share: float = 0.05
     """Pixels that continue a region's surface below the plane, relative to its own: a chair behind the table."""
+    hanging_plane_share: float = 0.85
+    """Below this share of plane in its ring, a region must be seen to stand: at least `min_standing_share` of its lower
+    outline must meet the plane where it stops, and not a gap."""
+    min_standing_share: float = 0.8
     sheet_top_m: float = 0.045
     """Regions lower than this may be papers or magazines: they are when they are wide and level too."""
-    sheet_slenderness: float = 0.32
+    sheet_slenderness: float = 0.4
     """Height over the root of the area."""
     sheet_level_share: float = 0.55
 
@@ -53,6 +57,7 @@ class RegionFacts:
     ring_share: Float64Array
     below_share: Float64Array
     border_share: Float64Array
+    standing_share: Float64Array
 
 
 def measure(
@@ -67,6 +72,7 @@ def measure(
     count = int(regions.max(initial=0)) + 1
     best, level, border, below = (np.zeros(count) for _ in range(4))
     tops = np.zeros(count)
+    standing = np.zeros((2, count))
     for image, surface, height in zip(labels, surfaces, heights, strict=True):
         pixels = np.bincount(image.ravel(), minlength=count)
         best = np.maximum(best, pixels)
@@ -75,6 +81,7 @@ def measure(
         known = np.isfinite(surface.normals[..., 0])
         level += np.bincount(image[upward], minlength=count) / np.maximum(np.bincount(image[known], minlength=count), 1)
         border += np.bincount(image[_frame(surface)], minlength=count) > 0
+        standing += _lower_outline(image, surface, height, count)
         below = np.maximum(below, _continued_below(image, surface, height, count))
         tops = np.maximum(tops, group_percentile(image, height.height_m, 95.0, count))
     seen = np.maximum(sum((np.bincount(image.ravel(), minlength=count) > 0).astype(np.float64) for image in labels), 1)
@@ -90,6 +97,7 @@ def measure(
         ring_share=ring_share,
         below_share=below,
         border_share=border / seen,
+        standing_share=standing[0] / np.maximum(standing.sum(axis=0), 1),
     )
 
 
@@ -109,6 +117,7 @@ def scores(facts: RegionFacts, config: AcceptanceConfig) -> Float64Array:
         & (facts.plane_share >= config.min_plane_share)
         & (facts.ring_share >= config.min_ring_share)
         & (facts.below_share <= config.max_below_share)
+        & ((facts.plane_share >= config.hanging_plane_share) | (facts.standing_share >= config.min_standing_share))
         & ~sheet
     )
     good[0] = False
@@ -157,6 +166,45 @@ def _continued_below(labels: Int32Array, surface: Surface, height: Heights, coun
     return np.bincount(owner[smooth & deep], minlength=count) / np.maximum(
         np.bincount(labels.ravel(), minlength=count), 1
     )
+
+
+def _lower_outline(labels: Int32Array, surface: Surface, height: Heights, count: int) -> Float64Array:
+    """(2, R + 1) pixels of each region's lower outline that meet the plane, and that meet a gap.
+
+    Below an object in the picture comes the plane on which it stands, as near as its foot or, under an overhang,
+    farther away. Below the back of a chair behind the table comes the table's edge, nearer, or what is behind.
+    """
+    depth = surface.view.depth_m
+    assert depth is not None
+    down = surface.view.T_world_camera[:3, :2].T @ -height.plane.normal
+    turns = 0 if abs(down[1]) >= abs(down[0]) else 1
+    flip = -1 if down[1 - turns] < 0 else 1
+
+    def oriented(image: np.ndarray) -> np.ndarray:
+        return (image if turns == 0 else image.T)[::flip]
+
+    own, z, h = oriented(labels), oriented(depth), oriented(height.height_m)
+    sigma = oriented(height.sigma_m)
+    out = np.zeros((2, count))
+    step = 6
+    if own.shape[0] <= step:
+        return out
+    upper, lower = np.s_[:-step], np.s_[step:]
+    rows = (own[upper] > 0) & (own[lower] != own[upper]) & np.isfinite(z[lower])
+    region, nearer = own[upper][rows], z[upper][rows] - z[lower][rows]
+    level = np.abs(h[lower][rows]) < np.maximum(0.012, 4.0 * sigma[lower][rows])
+    # A step on the plane itself: six pixels further down it is nearer by what its slope in the picture gives.
+    slope = step * z[lower][rows] ** 2 / (surface.view.intrinsics.fy * max(0.05, _eye_height(surface, height)))
+    hidden = (own[lower][rows] > 0) & (nearer > 0)
+    meets = level & (nearer < slope + 0.02)
+    gap = ~meets & ~hidden
+    out[0] = np.bincount(region[meets], minlength=count)
+    out[1] = np.bincount(region[gap], minlength=count)
+    return out
+
+
+def _eye_height(surface: Surface, height: Heights) -> float:
+    return float(height.plane.height_m(surface.view.T_world_camera[:3, 3]))
 
 
 def _footprints(regions: Int32Array, cell_m: float, count: int) -> tuple[Float64Array, Float64Array]:

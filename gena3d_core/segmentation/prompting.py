@@ -37,7 +37,7 @@ def prompted(
         footprint = _footprint(prompt, surfaces[index], heights[index], grid, regions)
         if footprint is None:
             problems.append(
-                f"box {tuple(round(x) for x in prompt.box_xyxy)} in view '{prompt.view}' holds nothing that rises above "
+                f"box {tuple(round(x) for x in prompt.box_xyxy)} in view '{prompt.view}' holds nothing above "
                 "the support plane; no object was made for it"
             )
             continue

@@ -8,7 +8,7 @@ from ..types import Float64Array
 
 
 def group_percentile(groups: np.ndarray, values: np.ndarray, percent: float, count: int) -> Float64Array:
-    """(count,) percentile of the finite `values` of each group; 0 for an empty group and for group 0, the background."""
+    """(count,) percentile of the finite `values` of each group; 0 for empty groups and for group 0, the background."""
     flat, numbers = values.ravel(), groups.ravel()
     known = np.isfinite(flat) & (numbers > 0)
     flat, numbers = flat[known], numbers[known]
