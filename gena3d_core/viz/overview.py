@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,10 +18,13 @@ from .render import instance_map, render_meshes
 
 WIDTH, MARGIN, GAP = 1600, 32, 14
 HEADER, CAPTION, FOOTER = 96, 24, 84
-MAX_VIEWS, MAX_CARDS, CARD_COLUMNS = 8, 12, 4
+MAX_VIEWS, MAX_CARDS = 8, 12
 CARD_HEIGHT = 282
+MIN_BODY = 650
 VIEW_GRIDS = {1: (1, 560), 2: (1, 400), 3: (1, 300), 4: (2, 330), 5: (2, 290), 6: (2, 290), 7: (2, 240), 8: (2, 240)}
 """Columns and width of a thumbnail for so many views."""
+HEADLINES = {"registration_rmse_m": "views agree to", "pose_correction_max_m": "poses corrected by up to"}
+"""Residuals (metres) that the headline tells, and in which words."""
 SEPARATOR = "   ·   "
 UNSEEN: Color = (214, 208, 200)
 """Colour of surface that no camera saw."""
@@ -37,8 +41,8 @@ def overview(result: Reconstruction) -> UInt8Array:
     """
     page = _Page(result)
     views_height = page.views_panel.height
-    body_height = max(720, views_height + FOOTER + GAP)
-    card_rows = math.ceil(min(len(page.objects), MAX_CARDS) / CARD_COLUMNS)
+    body_height = max(MIN_BODY, views_height + FOOTER + GAP)
+    card_rows = math.ceil(min(len(page.objects), MAX_CARDS) / page.card_columns)
     height = HEADER + body_height + card_rows * (CARD_HEIGHT + GAP) + MARGIN
     canvas = Canvas(WIDTH, height + page.notes_height)
     page.draw_header(canvas)
@@ -76,11 +80,17 @@ class _Page:
         self.hidden_views = len(result.views) - len(self.views)
         self.objects = self.scene.objects
         self.colors = [object_color(i) for i in range(len(self.objects))]
-        self.names = [entry.label or f"#{entry.id}" for entry in self.objects]
+        self.names = _names(self.objects)
+        # Three columns where they leave fewer gaps.
+        self.card_columns = 3 if len(self.objects) in (1, 2, 3, 5, 6, 9) else 4
         self.meshes = [transformed(entry.mesh, entry.T_world_object) for entry in self.objects]
         self.observations = {observation.id: observation for observation in result.observations}
         self.views_panel = self._layout_views()
-        self.notes = [line for text in self.scene.warnings[:4] for line in wrapped(text, 15, WIDTH - 2 * MARGIN - 80)]
+        legend = (
+            "Right picture of each object: in its colour where a camera saw the surface, grey where it was inferred."
+        )
+        notes = [*([legend] if self.objects else []), *self.scene.warnings[:4]]
+        self.notes = [line for text in notes for line in wrapped(text, 15, WIDTH - 2 * MARGIN - 80)]
         self.notes_height = 22 * len(self.notes) + (10 if self.notes else 0)
 
     def draw_header(self, canvas: Canvas) -> None:
@@ -90,7 +100,11 @@ class _Page:
         facts = [f"frame '{self.scene.frame_id}'"]
         if "total" in self.scene.timings_s:
             facts.append(f"{self.scene.timings_s['total']:.2f} s")
-        facts.extend(_fact(key, value) for key, value in self.scene.residuals.items())
+        facts.extend(
+            f"{words} {1000 * self.scene.residuals[key]:.1f} mm"
+            for key, words in HEADLINES.items()
+            if key in self.scene.residuals
+        )
         room = WIDTH - 3 * MARGIN - text_width(title, 34)
         while len(facts) > 1 and text_width(SEPARATOR.join(facts), 17) > room:
             facts.pop()
@@ -155,10 +169,10 @@ class _Page:
             canvas.text((at[0] + 2, at[1] + small_height + 3), text, 14, MUTED)
 
     def draw_cards(self, canvas: Canvas, top: int) -> None:
-        width = (WIDTH - 2 * MARGIN - (CARD_COLUMNS - 1) * GAP) // CARD_COLUMNS
+        width = (WIDTH - 2 * MARGIN - (self.card_columns - 1) * GAP) // self.card_columns
         for index, entry in enumerate(self.objects[:MAX_CARDS]):
-            left = MARGIN + (index % CARD_COLUMNS) * (width + GAP)
-            upper = top + (index // CARD_COLUMNS) * (CARD_HEIGHT + GAP)
+            left = MARGIN + (index % self.card_columns) * (width + GAP)
+            upper = top + (index // self.card_columns) * (CARD_HEIGHT + GAP)
             self._draw_card(canvas, index, entry, (left, upper), width)
         if len(self.objects) > MAX_CARDS:
             text = f"+ {len(self.objects) - MAX_CARDS} more in scene.json"
@@ -254,8 +268,12 @@ def _coverage_colors(mesh: Mesh, color: Color) -> Mesh:
     return replace(mesh, vertex_colors=colors)
 
 
-def _fact(key: str, value: float) -> str:
-    """A residual in words, lengths in millimetres."""
-    if key.endswith("_m"):
-        return f"{key[:-2].replace('_', ' ')} {1000 * value:.1f} mm"
-    return f"{key.replace('_', ' ')} {value:.3g}"
+def _names(objects: Sequence[ReconstructedObject]) -> list[str]:
+    """Short, distinct names: the label where only one object has it, else with the id."""
+    counts = Counter(entry.label for entry in objects)
+    anonymous = {"", "object"}
+    return [
+        f"#{entry.id}" if entry.label in anonymous else entry.label if counts[entry.label] == 1 else
+        f"{entry.label} {entry.id}"
+        for entry in objects
+    ]  # fmt: skip

@@ -74,7 +74,7 @@ def make_result(objects: int = 2, views: int = 3, observed: bool = True) -> Reco
         support=SUPPORT,
         view_names=tuple(v.name for v in made_views),
         timings_s={"stereo": 0.2, "meshing": 0.6, "total": 0.8},
-        residuals={"pose_rmse_m": 0.0012},
+        residuals={"registration_rmse_m": 0.0012},
         warnings=("poses drift by 1 cm " * 12,),
     )
     return Reconstruction(scene, made_views, tuple(observations))
