@@ -83,6 +83,11 @@ class ViewAccumulatorParameters(NodeParameters):
     tf_timeout_s: float = parameter(
         1.0, "how long an image waits for its transform before it is dropped, s", bounds=(0.0, 30.0), live=True
     )
+    tf_reliability: str = parameter(
+        "both",
+        "QoS of the /tf subscription; both: transforms neither wait for lost ones to be sent again nor stay lost",
+        choices=("both", "reliable", "best_effort"),
+    )
     tf_buffer_s: float = parameter(10.0, "how much transform history is kept, s", bounds=(1.0, 120.0))
     max_pending_views: int = parameter(
         30, "images a camera may have waiting for a transform; beyond it the oldest is dropped", bounds=(1, 300)

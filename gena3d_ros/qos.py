@@ -30,12 +30,11 @@ def reliable(depth: int = 10) -> QoSProfile:
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
 
 
-def transforms() -> QoSProfile:
-    """/tf as we listen to it: a lost transform is made up for by interpolation, while waiting for one to be sent again
-    holds up all that follow, for seconds when images fill the default transport."""
-    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+def transforms(reliability: str) -> QoSProfile:
+    """/tf as we listen to it."""
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=_RELIABILITY[reliability])
 
 
-def overridable() -> QoSOverridingOptions:
-    """Lets parameters `qos_overrides.<topic>.<publisher|subscription>.<policy>` override a profile."""
-    return QoSOverridingOptions.with_default_policies()
+def overridable(entity_id: str | None = None) -> QoSOverridingOptions:
+    """Lets parameters `qos_overrides.<topic>.<publisher|subscription>[_<entity_id>].<policy>` override a profile."""
+    return QoSOverridingOptions.with_default_policies(entity_id=entity_id)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,99 +39,178 @@ JUMP_BACK_S = 0.5
 """A stamp so much older than the newest one of its link means that time has jumped back, not that messages crossed."""
 
 
-class TransformSource(Protocol):
-    """Transforms heard on /tf and /tf_static."""
+SEEN_LIMIT = 4096
+"""Transforms that are remembered in order not to take them in twice."""
+
+
+class TransformBuffer(Protocol):
+    """Transforms by frames and time; not thread safe."""
+
+    def add(self, stamped: TransformStamped, static: bool) -> None:
+        """Take in one transform; raises `InputError` for one that is broken."""
+        ...
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Float64Array:
-        """`T_target_source` at that time, at once; raises `TransformLookupError` that says what is missing."""
+        """`T_target_source` at that time; raises `TransformLookupError` that says what is missing."""
         ...
 
-    def time_jumped_back(self, stamp_ns: int) -> None:
-        """Time runs from `stamp_ns` again: forget what was heard of later times."""
-        ...
-
-    def close(self) -> None:
-        """Stop listening."""
+    def forget_after(self, stamp_ns: int) -> None:
+        """Forget what is newer (tf2 can only forget everything); static transforms stay."""
         ...
 
 
-class PlainTransformListener:
-    """`TransformSource` on our own transform tree; thread safe.
+class PlainBuffer:
+    """`TransformBuffer` on our own transform tree."""
 
-    on_error(key, message) hears of transforms that are refused.
-    """
-
-    def __init__(self, node: Any, history_s: float, on_error: Callable[[str, str], None]) -> None:
-        self._node, self._on_error = node, on_error
+    def __init__(self, history_s: float) -> None:
         self._tree = TransformTree(history_s)
-        self._lock = threading.Lock()
-        # A group of its own: transforms come in while another thread decodes an image.
-        group = MutuallyExclusiveCallbackGroup()
-        subscribe = node.create_subscription
-        options: dict[str, Any] = {"callback_group": group, "qos_overriding_options": qos.overridable()}
-        self._subscriptions = [
-            subscribe(TFMessage, "/tf", lambda m: self._hear(m, static=False), qos.transforms(), **options),
-            subscribe(TFMessage, "/tf_static", lambda m: self._hear(m, static=True), qos.latched(100), **options),
-        ]
 
-    def _hear(self, message: TFMessage, static: bool) -> None:
-        for stamped in message.transforms:
-            try:
-                self.add(stamped, static)
-            except Gena3DError as error:
-                self._on_error(f"tf:{stamped.child_frame_id}", f"transform refused: {error}")
-
-    def add(self, stamped: TransformStamped, static: bool = False) -> None:
-        """Take in one transform; raises `InputError` for one that is not rigid or not between two frames."""
-        stamp_ns = time_from_msg(stamped.header.stamp)
-        T = matrix_from_transform(stamped.transform)
-        with self._lock:
-            newest_ns = self._tree.newest_ns(stamped.child_frame_id)
-            if not static and newest_ns is not None and newest_ns - stamp_ns > JUMP_BACK_S * NS:
-                self._tree.forget_after(stamp_ns)
-            self._tree.add(stamped.header.frame_id, stamped.child_frame_id, T, stamp_ns, static)
+    def add(self, stamped: TransformStamped, static: bool) -> None:
+        stamp_ns, T = time_from_msg(stamped.header.stamp), matrix_from_transform(stamped.transform)
+        self._tree.add(stamped.header.frame_id, stamped.child_frame_id, T, stamp_ns, static)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Float64Array:
-        require_stamp(stamp_ns)
-        with self._lock:
-            return self._tree.lookup(target, source, stamp_ns)
+        return self._tree.lookup(target, source, stamp_ns)
 
-    def time_jumped_back(self, stamp_ns: int) -> None:
-        with self._lock:
-            # Transforms of the new time may be a little ahead of the image that told of it.
-            self._tree.forget_after(stamp_ns + round(JUMP_BACK_S * NS))
-
-    def close(self) -> None:
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+    def forget_after(self, stamp_ns: int) -> None:
+        self._tree.forget_after(stamp_ns)
 
 
-class Tf2TransformListener:
-    """`TransformSource` on `tf2_ros`."""
+class Tf2Buffer:
+    """`TransformBuffer` on `tf2_ros`."""
 
-    def __init__(self, node: Any, history_s: float, on_error: Callable[[str, str], None]) -> None:
-        self._node = node
+    def __init__(self, history_s: float) -> None:
         self._buffer = tf2_ros.Buffer(cache_time=Duration(seconds=history_s))
-        self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False, qos=qos.transforms())
+        self._frames: set[str] = set()
+
+    def add(self, stamped: TransformStamped, static: bool) -> None:
+        matrix_from_transform(stamped.transform)  # refuses what tf2 would take in and complain about at every lookup
+        self._frames |= {stamped.header.frame_id, stamped.child_frame_id}
+        (self._buffer.set_transform_static if static else self._buffer.set_transform)(stamped, "gena3d")
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Float64Array:
-        require_stamp(stamp_ns)
+        unknown = {target, source} - self._frames
+        if unknown:
+            known = ", ".join(sorted(self._frames)) or "none"
+            raise TransformLookupError(f"frame '{min(unknown)}' is unknown to TF (known: {known})")
         try:
             stamped = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))
         except Exception as error:  # tf2's exceptions share no base in some distributions
-            frames = sorted(set(self._buffer._getFrameStrings())) if hasattr(self._buffer, "_getFrameStrings") else []
-            known = f" (known: {', '.join(frames) or 'none'})" if hasattr(self._buffer, "_getFrameStrings") else ""
-            raise TransformLookupError(f"{error}{known}") from error
+            raise TransformLookupError(str(error)) from error
         return matrix_from_transform(stamped.transform)
 
-    def time_jumped_back(self, stamp_ns: int) -> None:
+    def forget_after(self, stamp_ns: int) -> None:
         self._buffer.clear()
 
+
+def make_buffer(history_s: float) -> TransformBuffer:
+    """The buffer of tf2 where it is installed, else our own."""
+    return PlainBuffer(history_s) if tf2_ros is None else Tf2Buffer(history_s)
+
+
+@dataclass
+class _Stream:
+    """One subscription to /tf: newest stamp of each frame, and how often time has gone back in it."""
+
+    newest_ns: dict[str, int] = field(default_factory=dict)
+    laps: int = 0
+
+
+class TransformListener:
+    """Hears /tf and /tf_static; lookups answer at once, they never wait. Thread safe.
+
+    reliability: `reliable`, `best_effort` or `both`. When images fill the default transport of Fast DDS a reliable
+    stream of transforms stands still for seconds, until what was lost is sent again, and an unreliable one has gaps:
+    with both, gaps are interpolated at once and filled later. on_error(key, message) hears of refused transforms.
+    """
+
+    def __init__(
+        self, node: Any, history_s: float, on_error: Callable[[str, str], None], reliability: str = "both"
+    ) -> None:
+        self._node, self._on_error = node, on_error
+        self._buffer = make_buffer(history_s)
+        self._lock = threading.Lock()
+        self._seen: dict[tuple[str, int], None] = {}
+        # A group of its own: transforms come in while another thread decodes an image.
+        options: dict[str, Any] = {"callback_group": MutuallyExclusiveCallbackGroup()}
+        kinds = ("reliable", "best_effort") if reliability == "both" else (reliability,)
+        self._streams = [_Stream() for _ in kinds]
+        self._subscriptions = [
+            node.create_subscription(
+                TFMessage,
+                "/tf",
+                partial(self._hear, stream),
+                qos.transforms(kind),
+                qos_overriding_options=qos.overridable(kind),
+                **options,
+            )
+            for kind, stream in zip(kinds, self._streams, strict=True)
+        ]
+        self._subscriptions.append(
+            node.create_subscription(
+                TFMessage,
+                "/tf_static",
+                self._hear_static,
+                qos.latched(100),
+                qos_overriding_options=qos.overridable(),
+                **options,
+            )
+        )
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> Float64Array:
+        """`T_target_source` at that time; raises `TransformLookupError` that says what is missing."""
+        if stamp_ns <= 0:  # tf2 would take it for 'the latest there is'
+            raise TransformLookupError("the stamp is zero, so no pose belongs to it: set it in the camera driver")
+        with self._lock:
+            return self._buffer.lookup(target.lstrip("/"), source.lstrip("/"), stamp_ns)
+
+    def time_jumped_back(self, stamp_ns: int) -> None:
+        """Time runs from `stamp_ns` again: forget what was heard of later times."""
+        with self._lock:
+            # Transforms of the new time may be a little ahead of the image that told of it.
+            newest_ns = max((t for s in self._streams for t in s.newest_ns.values()), default=0)
+            if newest_ns > stamp_ns + JUMP_BACK_S * NS:
+                self._forget_after(stamp_ns)
+
     def close(self) -> None:
-        self._listener.unregister()
+        """Stop listening."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
 
+    def _hear_static(self, message: TFMessage) -> None:
+        for stamped in message.transforms:
+            with self._lock:
+                self._add(stamped, static=True)
 
-TransformListener = PlainTransformListener if tf2_ros is None else Tf2TransformListener
+    def _hear(self, stream: _Stream, message: TFMessage) -> None:
+        for stamped in message.transforms:
+            child, stamp_ns = stamped.child_frame_id, time_from_msg(stamped.header.stamp)
+            with self._lock:
+                self._check_time(stream, child, stamp_ns)
+                if (child, stamp_ns) not in self._seen:
+                    self._seen[(child, stamp_ns)] = None
+                    if len(self._seen) > SEEN_LIMIT:
+                        del self._seen[next(iter(self._seen))]
+                    self._add(stamped, static=False)
+
+    def _add(self, stamped: TransformStamped, static: bool) -> None:
+        try:
+            self._buffer.add(stamped, static)
+        except Gena3DError as error:
+            self._on_error(f"tf:{stamped.child_frame_id}", f"transform refused: {error}")
+
+    def _check_time(self, stream: _Stream, child: str, stamp_ns: int) -> None:
+        """Each stream keeps its order, but the reliable one may tell of a jump seconds after the other has."""
+        if stream.newest_ns.get(child, 0) - stamp_ns > JUMP_BACK_S * NS:
+            stream.laps += 1
+            stream.newest_ns.clear()
+            ahead = [s for s in self._streams if s.laps >= stream.laps and s is not stream]
+            self._forget_after(max([stamp_ns, *(t for s in ahead for t in s.newest_ns.values())]))
+        stream.newest_ns[child] = max(stamp_ns, stream.newest_ns.get(child, 0))
+
+    def _forget_after(self, stamp_ns: int) -> None:
+        self._buffer.forget_after(stamp_ns)
+        self._seen = {key: None for key in self._seen if key[1] <= stamp_ns} if tf2_ros is None else {}
 
 
 def on_clock_jump_back(node: Any, callback: Callable[[int], None]) -> Any:
@@ -167,12 +248,6 @@ class PlainStaticTransformBroadcaster:
 
 TransformBroadcaster = PlainTransformBroadcaster if tf2_ros is None else tf2_ros.TransformBroadcaster
 StaticTransformBroadcaster = PlainStaticTransformBroadcaster if tf2_ros is None else tf2_ros.StaticTransformBroadcaster
-
-
-def require_stamp(stamp_ns: int) -> None:
-    """Raise `TransformLookupError` for the time zero, which tf2 would take for 'the latest there is'."""
-    if stamp_ns <= 0:
-        raise TransformLookupError("the stamp is zero, so no pose belongs to it: set it in the camera driver")
 
 
 def matrix_from_transform(transform: Transform) -> Float64Array:

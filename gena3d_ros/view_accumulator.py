@@ -52,7 +52,7 @@ class ViewAccumulator(LifecycleNode):
 
     def activate(self) -> None:
         p = self.parameters.values
-        self._transforms = TransformListener(self, p.tf_buffer_s, self.warn)
+        self._transforms = TransformListener(self, p.tf_buffer_s, self.warn, p.tf_reliability)
         self._jump_handle = on_clock_jump_back(self, self._time_jumped_back)
         self._streams = [
             CameraStream(self, topics, p, self._resolve, self._time_jumped_back) for topics in camera_topics(p)
