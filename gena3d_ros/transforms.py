@@ -187,7 +187,8 @@ class TransformListener:
             child, stamp_ns = stamped.child_frame_id, time_from_msg(stamped.header.stamp)
             with self._lock:
                 self._check_time(stream, child, stamp_ns)
-                if (child, stamp_ns) not in self._seen:
+                is_straggler = any(other.laps > stream.laps for other in self._streams)
+                if not is_straggler and (child, stamp_ns) not in self._seen:
                     self._seen[(child, stamp_ns)] = None
                     if len(self._seen) > SEEN_LIMIT:
                         del self._seen[next(iter(self._seen))]
