@@ -39,8 +39,10 @@ class PlaneSweepConfig:
     max_reprojection_px: float = 3.0
     """Geometric consistency between views: greatest reprojection error and relative difference of depth."""
     max_depth_ratio: float = 0.03
-    min_confidence: float = 0.05
+    min_confidence: float = 0.1
     """Depth of lower confidence becomes NaN."""
+    min_surface_px: int = 200
+    """Connected depth of fewer pixels of the image becomes NaN."""
 
     def __post_init__(self) -> None:
         low, high = self.min_depth_m, self.max_depth_m

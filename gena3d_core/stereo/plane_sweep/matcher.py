@@ -15,14 +15,11 @@ from ...types import View
 from .config import PlaneSweepConfig
 from .consistency import agreement
 from .cost import COSTS
+from .filtering import confidence, to_size, without_specks
 from .frames import Frame, make_frame
 from .preparation import prepare
 from .sources import SweepPlan, disparity_range_px, plan_sweep
 from .sweep import InverseDepth, sweep_coarse, sweep_fine
-
-COST_OF_CERTAINTY = 0.15
-"""Photometric cost (NCC 0.7) up to which a match counts as certain."""
-DISTINCTNESS_OF_CERTAINTY = 0.25
 
 
 class PlaneSweep:
@@ -57,7 +54,10 @@ class PlaneSweep:
             )
         if unmatched:
             warnings.warn(f"plane_sweep: no depth for views that overlap no other: {', '.join(unmatched)}")
-        return _Sweep(views, plans, self.config, self.device).run()
+        found = _Sweep(views, plans, self.config, self.device).run()
+        if not any(view.depth_m is not None and np.isfinite(view.depth_m).any() for view in found):
+            warnings.warn("plane_sweep: no trusted depth in any view: surfaces without texture, or wrong poses")
+        return found
 
 
 def _device(name: str) -> torch.device:
@@ -117,7 +117,7 @@ class _Sweep:
         self, index: int, frames: list[Frame], depths: list[torch.Tensor], result: InverseDepth | None
     ) -> View:
         view, plan = self.views[index], self.plans[index]
-        shape = view.color.shape[:2]
+        shape = (view.intrinsics.height, view.intrinsics.width)
         if result is None or plan is None:
             return replace(
                 view,
@@ -133,20 +133,10 @@ class _Sweep:
             self.config.max_reprojection_px,
             self.config.max_depth_ratio,
         )
-        photometric = ((0.5 - result.cost) / (0.5 - COST_OF_CERTAINTY)).clamp(0.0, 1.0)
-        distinct = (result.distinctness / DISTINCTNESS_OF_CERTAINTY).clamp(0.0, 1.0)
-        confirmed = count / (count + 0.5)
-        confidence = torch.where(depth_m.isnan(), 0.0, photometric * distinct.sqrt() * confirmed)
-        depth_m = torch.where(confidence >= self.config.min_confidence, depth_m, float("nan"))
-        confidence = torch.where(depth_m.isnan(), 0.0, confidence)
-        return replace(
-            view, depth_m=_to_size(depth_m, shape), depth_confidence=_to_size(confidence, shape).clip(0.0, 1.0)
-        )
-
-
-def _to_size(image: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
-    """(H, W) float32 array; nearest, so that no depth between two surfaces appears."""
-    array = image.cpu().numpy()
-    if array.shape == tuple(shape):
-        return array
-    return cv2.resize(array, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
+        trust = torch.where(depth_m.isnan(), 0.0, confidence(result, count))
+        depth_m = torch.where(trust >= self.config.min_confidence, depth_m, float("nan"))
+        width = depth_m.shape[1]
+        specks_px = round(self.config.min_surface_px * (width / view.intrinsics.width) ** 2)
+        depth = to_size(without_specks(depth_m.cpu().numpy(), result.step, specks_px), shape)
+        trusted = cv2.resize(trust.cpu().numpy(), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
+        return replace(view, depth_m=depth, depth_confidence=np.where(np.isfinite(depth), trusted, np.float32(0.0)))
