@@ -43,6 +43,7 @@ FOUND_WITHIN_M = 0.03
 SIMULATION = ("rate_hz:=10.0", "loop_frames:=36")
 """A loop of few images, which every machine renders in a few seconds."""
 LOG_TAIL_LINES = 15
+EPILOG = "What follows -- is handed to every node, after --ros-args: demo -- -p width:=320"
 
 
 class DemoError(Gena3DError):
@@ -159,8 +160,16 @@ def with_silhouettes(scene: Scene, views: Sequence[View]) -> Reconstruction:
     return Reconstruction(scene, tuple(views), observations)
 
 
-def print_stage(stage: str, fraction: float) -> None:
-    print(f"  {100 * fraction:3.0f} %  {stage}", flush=True)
+def stage_printer() -> Callable[[str, float], None]:
+    """Prints each stage when it begins."""
+    begun: set[str] = set()
+
+    def report(stage: str, fraction: float) -> None:
+        if stage not in begun:
+            begun.add(stage)
+            print(f"  {100 * fraction:3.0f} %  {stage}", flush=True)
+
+    return report
 
 
 def print_scene(scene: Scene, out: Path) -> None:
@@ -202,16 +211,16 @@ def bringup_arguments(options: argparse.Namespace) -> list[str]:
     return [*source, "--", *(part for text in parameters for part in ("-p", text))]
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace, node_arguments: Sequence[str]) -> None:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     print(f"nodes start (ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}, log {out / 'nodes.log'})", flush=True)
-    with Nodes(bringup_arguments(options), out / "nodes.log") as nodes:
+    with Nodes([*bringup_arguments(options), *node_arguments], out / "nodes.log") as nodes:
         client = Client(nodes)
         try:
             view_set = client.views(options.views)
             print(f"{len(view_set.views)} keyframes from the cameras; reconstruction:", flush=True)
-            scene = client.reconstruct(view_set, options.timeout, print_stage)
+            scene = client.reconstruct(view_set, options.timeout, stage_printer())
             truth = client.truth
         finally:
             client.close()
@@ -225,14 +234,16 @@ def run(options: argparse.Namespace) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="demo", description=str(__doc__).splitlines()[0])
+    parser = argparse.ArgumentParser(prog="demo", description=str(__doc__).splitlines()[0], epilog=EPILOG)
     parser.add_argument("--out", default="out/demo", help="folder to write to (default: %(default)s)")
     parser.add_argument("--recording", default="", metavar="DIR", help="play this RGB-D folder, simulate nothing")
     parser.add_argument("--frames", default="", metavar="N,N,...", help="frames of the recording (default: all)")
     parser.add_argument("--scene", default="", help="scene of the simulated camera (default: the node's own)")
     parser.add_argument("--views", type=int, default=8, metavar="N", help="keyframes to reconstruct from")
     parser.add_argument("--timeout", type=float, default=600.0, metavar="S", help="longest time of the reconstruction")
-    options = parser.parse_args(args)
+    argv = list(sys.argv[1:] if args is None else args)
+    split = argv.index("--") if "--" in argv else len(argv)
+    options = parser.parse_args(argv[:split])
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -243,7 +254,7 @@ def main(args: Sequence[str] | None = None) -> int:
     rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        run(options)
+        run(options, argv[split + 1 :])
         return 0
     except (Gena3DError, OSError) as error:
         print(f"demo failed: {error}", file=sys.stderr)
