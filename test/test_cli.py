@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -11,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import trimesh
 
 from gena3d_core.cli import main
 from gena3d_core.geometry.camera import project
@@ -245,3 +247,41 @@ def test_bench_of_a_recording(recording, tmp_path):
         assert {"stereo", "segmentation", "generation", "meshing", "layout"} <= stages.keys()
         assert all(seconds >= 0 for seconds in stages.values())
     assert "generation" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def referenced(recording, tmp_path_factory) -> Path:
+    """The recording with its true surfaces as references and sets of 1 and 2 views."""
+    folder = tmp_path_factory.mktemp("referenced") / "r"
+    shutil.copytree(recording, folder)
+    (folder / "objects_ref").mkdir()
+    for item in SPEC.objects:
+        mesh = object_mesh(item)
+        points = trimesh.Trimesh(apply(item.T_world_object, mesh.vertices), mesh.faces, process=False)
+        cloud, _ = trimesh.sample.sample_surface(points, 8000, seed=0)
+        trimesh.PointCloud(cloud).export(folder / "objects_ref" / f"{item.name}.ply")
+    sets = [{"object": item.name, "frames": frames} for item in SPEC.objects for frames in ([0], [0, 1])]
+    (folder / "annotations.json").write_text(json.dumps({"sparse_views": sets}))
+    return folder
+
+
+def test_evaluate_a_recording(referenced, tmp_path):
+    file = tmp_path / "rows.json"
+    done = gena3d("evaluate", "recording", referenced, "--views", 2, "--json", file)
+    assert done.returncode == 0, done.stderr
+    content = json.loads(file.read_text())
+    assert [row["object"] for row in content["rows"]] == [item.name for item in SPEC.objects]
+    for row in content["rows"]:
+        assert row["views"] == 2
+        assert row["method"] == "observed"
+    found = [row for row in content["rows"] if row["found"]]
+    assert len(found) >= 2
+    assert all(row["f_score"] > 0.8 and row["centroid_m"] < 0.02 for row in found)
+    assert "| object | views |" in done.stdout
+
+
+def test_evaluate_says_what_it_cannot_do(referenced, recording):
+    assert_fails(gena3d("evaluate", "recording", referenced, "--views", 7), 2, "sets of [1, 2] views")
+    assert_fails(gena3d("evaluate", "recording", referenced, "--objects", "teapot"), 2, "teapot")
+    assert_fails(gena3d("evaluate", "recording", recording), 1, "annotations.json")
+    assert_fails(gena3d("evaluate", "recording", "absent"), 1, "absent")

@@ -3,6 +3,7 @@
 VERBS: dict[str, tuple[str, str]] = {
     "reconstruct": ("objects of a recording: scene.json, one .glb an object, overview.png", f"{__name__}.reconstruct"),
     "view": ("show a scene that was reconstructed, in a window or as a picture", f"{__name__}.view"),
+    "evaluate": ("score reconstructions against reference surfaces", f"{__name__}.evaluate"),
     "bench": ("time the pipeline stage by stage, and the nodes under load", f"{__name__}.bench"),
     "info": ("versions, devices and implementations, for a bug report", f"{__name__}.info"),
 }
