@@ -1,6 +1,7 @@
-"""Load on a node in a process of its own, from camera streams of this process; prints one line of JSON.
+"""Load on real nodes in processes of their own, from camera streams of this process; prints one line of JSON.
 
 `python -m gena3d_ros.benchmark accumulator [--seconds 30] [--rate 30] [--size 640x480] [--still] [--profile]`
+`python -m gena3d_ros.benchmark latency [--input sim:default] [--views 4] [--repeats 3] [--parameter name:=value ...]`
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from gena3d_core.errors import Gena3DError
 from gena3d_core.geometry.transforms import look_at
 from gena3d_core.types import Float64Array, Intrinsics, View
 from gena3d_core.views import KeyframeConfig, KeyframeSelector
+
+from .benchmark_latency import LatencyOptions, latency
 
 NS = 1_000_000_000
 PICTURES = 60
@@ -123,7 +127,8 @@ class CameraDriver:
 
     @property
     def is_connected(self) -> bool:
-        return all(publisher.get_subscription_count() for publisher in (self._color, self._depth, self._info))
+        publishers = (self._color, self._depth, self._info, self._tf.pub_tf)
+        return all(publisher.get_subscription_count() for publisher in publishers)
 
     def publish(self, index: int, stamp_ns: int, time_s: float) -> None:
         from .message_fields import header_to_msg
@@ -193,7 +198,7 @@ def accumulator(load: Load, profile: bool = False) -> dict[str, Any]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit("the accumulator did not come up")
             time.sleep(0.05)
-        time.sleep(1.0)  # its subscription to /tf is matched after those to the images
+        time.sleep(1.0)  # both of its subscriptions to /tf
         meter, own = ProcessMeter(process.pid), ProcessMeter(os.getpid())
         cpu_s, own_cpu_s, start, rss_mb = meter.cpu_s(), own.cpu_s(), time.monotonic(), []
         first_ns, stamps_ns = time.time_ns(), []
@@ -235,17 +240,42 @@ def accumulator(load: Load, profile: bool = False) -> dict[str, Any]:
 def main(args: list[str] | None = None) -> int:
     """Print the figures of one benchmark as JSON."""
     parser = argparse.ArgumentParser(prog="python -m gena3d_ros.benchmark", description=str(__doc__).splitlines()[0])
-    parser.add_argument("what", choices=["accumulator"])
-    parser.add_argument("--seconds", type=float, default=30.0, help="length of the load (300 shows a leak)")
-    parser.add_argument("--rate", type=float, default=30.0, help="frames a second")
-    parser.add_argument("--size", default="640x480", help="pixels of colour and depth")
-    parser.add_argument("--still", action="store_true", help="a camera that does not move")
-    parser.add_argument("--profile", action="store_true", help="write accumulator.prof (cProfile); slows the node")
+    parsers = parser.add_subparsers(dest="what", required=True)
+    load = parsers.add_parser("accumulator", help="view_accumulator under camera streams")
+    load.add_argument("--seconds", type=float, default=30.0, help="length of the load (300 shows a leak)")
+    load.add_argument("--rate", type=float, default=30.0, help="frames a second")
+    load.add_argument("--size", default="640x480", help="pixels of colour and depth")
+    load.add_argument("--still", action="store_true", help="a camera that does not move")
+    load.add_argument("--profile", action="store_true", help="write accumulator.prof (cProfile); slows the node")
+    delay = parsers.add_parser("latency", help="last view published to objects received, stage by stage")
+    delay.add_argument("--input", default="sim:default", help="sim:SCENE, or what gena3d reconstruct reads")
+    delay.add_argument("--views", type=int, default=4, help="views shown, in quick succession")
+    delay.add_argument("--repeats", type=int, default=3, help="runs that count; one more warms up")
+    delay.add_argument(
+        "--parameter", action="append", default=[], metavar="NAME:=VALUE", help="of the reconstruction node; repeatable"
+    )
     options = parser.parse_args(args)
+    try:
+        print(json.dumps(RUNS[options.what](options)))
+    except Gena3DError as error:
+        print(f"gena3d_ros.benchmark: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run_accumulator(options: argparse.Namespace) -> dict[str, Any]:
     width, _, height = options.size.partition("x")
     load = Load(options.seconds, options.rate, int(width), int(height), options.still)
-    print(json.dumps(accumulator(load, options.profile)))
-    return 0
+    return accumulator(load, options.profile)
+
+
+def _run_latency(options: argparse.Namespace) -> dict[str, Any]:
+    return latency(
+        LatencyOptions(options.input, options.views, options.repeats, reconstruction=tuple(options.parameter))
+    )
+
+
+RUNS = {"accumulator": _run_accumulator, "latency": _run_latency}
 
 
 if __name__ == "__main__":

@@ -152,8 +152,11 @@ class ReconstructionParameters(NodeParameters):
     settle_s: float = parameter(
         0.3, "after a change of the view set, further changes are awaited so long, s", bounds=(0.0, 60.0), live=True
     )
-    restart_on_new_views: bool = parameter(
-        False, "new views stop the automatic work on older ones, instead of being next in turn", live=True
+    max_restarts: int = parameter(
+        1,
+        "so many times in a row new views stop the automatic work on older ones; then it is let finish",
+        bounds=(0, 1000),
+        live=True,
     )
     stereo: str = parameter(
         "auto", "stereo matcher; auto: the cameras' depth where all views have it, else plane_sweep"

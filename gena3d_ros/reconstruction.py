@@ -63,6 +63,7 @@ class ReconstructionNode(LifecycleNode):
         self._subscription: Any = None
         self._output_timers: list[Any] = []
         self._automatic_job: Job | None = None
+        self._restarts = 0
         # Guards what decides whether work may start: a transition and a callback may run at the same time.
         self._gate = threading.Lock()
         self._open = False
@@ -163,12 +164,19 @@ class ReconstructionNode(LifecycleNode):
             self.warn("empty view set", "the view set is empty: nothing to reconstruct, the last scene stays")
             return
         request = Request(message, hypotheses=values.hypotheses, seed=values.seed)
-        previous = self._automatic_job
-        job = self._job(request, lambda *_: None, lambda _: None, delay_s=values.settle_s)
-        if previous is not None and values.restart_on_new_views:
-            previous.abandon("newer views came")
-        self._automatic_job = job
-        self._submit(job)
+        self._restart_for_newer(values.max_restarts)
+        self._automatic_job = self._job(request, lambda *_: None, self._on_automatic_end, delay_s=values.settle_s)
+        self._submit(self._automatic_job)
+
+    def _restart_for_newer(self, max_restarts: int) -> None:
+        """Stop automatic work on older views, unless steady news would then keep it from ever ending."""
+        job = self._automatic_job
+        if job is not None and job.started and self._restarts < max_restarts and job.abandon("newer views came"):
+            self._restarts += 1
+
+    def _on_automatic_end(self, outcome: Outcome) -> None:
+        if not isinstance(outcome.error, CancelledError):
+            self._restarts = 0
 
     # The action.
 

@@ -95,7 +95,9 @@ def test_a_goal_has_its_say_and_feedback(make_node, client, pipeline):
     assert ids(client.scene()) == [1, 2], "the result of a goal is published too"
 
 
-def test_automatic_work_takes_the_newest_views_only(node, client, pipeline):
+def test_automatic_work_takes_the_newest_views_only(make_node, client, pipeline):
+    node = make_node(max_restarts=0)
+    assert node.start()
     pipeline.hold("generation")
     client.send_views("first")
     assert pipeline.reached["generation"].wait(20)
@@ -107,16 +109,26 @@ def test_automatic_work_takes_the_newest_views_only(node, client, pipeline):
     assert [call["views"] for call in pipeline.calls] == [["first"], ["fourth"]]
 
 
-def test_new_views_may_restart_automatic_work(make_node, client, pipeline):
-    node = make_node(restart_on_new_views=True)
+def test_new_views_restart_automatic_work_but_not_for_ever(make_node, client, pipeline):
+    node = make_node(max_restarts=2)
     assert node.start()
     pipeline.hold("generation")
-    client.send_views("first")
-    assert pipeline.reached["generation"].wait(20)
-    client.send_views("second")
-    client.wait_for(lambda: len(pipeline.calls) == 2)
+    client.send_views("view 0")
+    for count in (1, 2):
+        client.wait_for(lambda count=count: len(pipeline.calls) == count)
+        client.send_views(f"view {count}")
+    client.wait_for(lambda: len(pipeline.calls) == 3)
+    client.send_views("view 3")
+    client.wait_for(lambda: node._view_set.views[0].name == "view 3")
+    assert len(pipeline.calls) == 3, "after two restarts the work is let finish"
     pipeline.release()
-    assert list(client.scene().view_names) == ["second"]
+    assert list(client.scene().view_names) == ["view 2"]
+    assert list(client.scene(2).view_names) == ["view 3"]
+    pipeline.hold("generation")
+    client.send_views("view 4")
+    client.wait_for(lambda: len(pipeline.calls) == 5)
+    client.send_views("view 5")
+    client.wait_for(lambda: len(pipeline.calls) == 6, what="a restart, allowed again after a scene")
 
 
 def test_get_objects(node, client):
