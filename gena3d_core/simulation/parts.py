@@ -30,15 +30,18 @@ class PlaneMap:
     low_m: Float64Array
     pixel_m: float
 
-    def __call__(self, points_m: np.ndarray) -> Float32Array:
-        """(N, 3) colours in [0, 1] at points (N, 3)."""
-        count = len(points_m)
+    def seen(self, eye_m: np.ndarray, directions: np.ndarray, distance: np.ndarray) -> UInt8Array:
+        """(N, 3) colours at eye (3,) + directions (N, 3) * distance (N,)."""
+        count = len(distance)
         # OpenCV takes maps of fewer than 32768 rows: the list of points is folded into an image
-        pixel = np.zeros((-(-count // 1024) * 1024, 2), dtype=np.float32)
-        pixel[:count] = (points_m[:, :2] - self.low_m.astype(np.float32)) / np.float32(self.pixel_m) - np.float32(0.5)
-        x, y = cv2.split(pixel.reshape(-1, 1024, 2))
+        pixel = np.zeros((2, -(-count // 1024) * 1024), dtype=np.float32)
+        scale = distance * np.float32(1.0 / self.pixel_m)
+        for axis in (0, 1):
+            start = np.float32((eye_m[axis] - self.low_m[axis]) / self.pixel_m - 0.5)
+            pixel[axis, :count] = directions[:, axis] * scale + start
+        x, y = pixel.reshape(2, -1, 1024)
         found = cv2.remap(self.image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return found.reshape(-1, 3)[:count] * np.float32(1.0 / 255.0)
+        return np.asarray(found, dtype=np.uint8).reshape(-1, 3)[:count]
 
     def lit(self, vertices_m: np.ndarray, light: np.ndarray) -> PlaneMap:
         """The map as seen under `light` (V, 3) at the vertices (V, 3), which lie on a grid of lines in x and y."""
@@ -54,13 +57,14 @@ class PlaneMap:
             np.interp(y_m, y_lines, np.arange(len(y_lines))).astype(np.float32),
         )
         smooth = np.asarray(cv2.remap(grid, column, row, cv2.INTER_LINEAR))
-        color = display_color(self.image * np.float32(1.0 / 255.0), smooth)
-        return replace(self, image=np.round(color * 255.0).astype(np.uint8))
+        return replace(self, image=display_color(self.image * np.float32(1.0 / 255.0), smooth))
 
 
-def display_color(albedo: np.ndarray, light: np.ndarray, highlight: np.ndarray | float = 0.0) -> Float32Array:
-    """Display colour in [0, 1]; colours are display values, whose square is close to linear light."""
-    return np.sqrt(np.clip(albedo * albedo * light + highlight, 0.0, 1.0))
+def display_color(albedo: np.ndarray, light: np.ndarray, highlight: np.ndarray | float = 0.0) -> UInt8Array:
+    """Colour as displayed, from `albedo` as displayed in [0, 1], whose square is close to its linear value."""
+    return (
+        np.sqrt(np.clip(albedo * albedo * light + highlight, 0.0, 1.0)) * np.float32(255.0) + np.float32(0.5)
+    ).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)

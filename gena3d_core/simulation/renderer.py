@@ -19,7 +19,7 @@ from .ray_casting import Hits, make_caster
 from .scene import LightSpec, SceneSpec, object_mesh
 
 _SUBPIXELS = np.array([(-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125)], dtype=np.float32)
-_MISS_COLOR = np.array([0.72, 0.74, 0.76], dtype=np.float32)
+_MISS_COLOR = np.array([184, 189, 194], dtype=np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +90,16 @@ class Renderer:
             rays = np.repeat(self._rays[intrinsics][edge], len(step), axis=0)
             rays[:, :2] += np.tile(step, (len(edge), 1))
             rays = rays @ R.T
-            color[edge] = self._shade(eye, rays, self._cast(eye, rays)).reshape(len(edge), len(step), 3).mean(axis=1)
+            samples = self._shade(eye, rays, self._cast(eye, rays)).reshape(len(edge), len(step), 3)
+            color[edge] = np.round(samples.mean(axis=1, dtype=np.float32))
         depth = np.where(instance >= 0, distance, np.float32(np.nan))
-        return RenderedView((color * 255.0 + 0.5).astype(np.uint8).reshape(*shape, 3), depth, instance)
+        return RenderedView(color.reshape(*shape, 3), depth, instance)
 
     def _cast(self, eye: np.ndarray, directions: np.ndarray) -> Hits:
         return self._caster(np.broadcast_to(eye, directions.shape), directions)
 
-    def _shade(self, eye: np.ndarray, directions: np.ndarray, hits: Hits) -> Float32Array:
-        """(N, 3) display colour in [0, 1] of the hits."""
+    def _shade(self, eye: np.ndarray, directions: np.ndarray, hits: Hits) -> UInt8Array:
+        """(N, 3) colour of the hits."""
         color = np.broadcast_to(_MISS_COLOR, directions.shape).copy()
         part_of = np.where(hits.face >= 0, self._face_part[hits.face], np.int16(-1))
         order = np.argsort(part_of, kind="stable")
@@ -110,11 +111,11 @@ class Renderer:
                 color[rows] = self._shade_part(index, eye, directions[rows], seen)
         return color
 
-    def _shade_part(self, index: int, eye: np.ndarray, directions: np.ndarray, hits: Hits) -> Float32Array:
+    def _shade_part(self, index: int, eye: np.ndarray, directions: np.ndarray, hits: Hits) -> UInt8Array:
         part: Part = self._parts[index]
-        points = eye + directions * hits.distance[:, None]
         if part.plane is not None:
-            return part.plane(points)
+            return part.plane.seen(eye, directions, hits.distance)
+        points = eye + directions * hits.distance[:, None]
         weights = np.stack([1.0 - hits.u - hits.v, hits.u, hits.v], axis=1)
         albedo = part.albedo(points, hits.face - self._first_face[index], weights)
         light = np.einsum("nk,nkc->nc", weights, self._corner_light[hits.face])
