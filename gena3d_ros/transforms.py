@@ -84,8 +84,12 @@ class Tf2Buffer:
         self._frames: set[str] = set()
 
     def add(self, stamped: TransformStamped, static: bool) -> None:
-        matrix_from_transform(stamped.transform)  # refuses what tf2 would take in and complain about at every lookup
-        self._frames |= {stamped.header.frame_id, stamped.child_frame_id}
+        # tf2 ignores broken transforms without a word that reaches us.
+        parent, child = stamped.header.frame_id, stamped.child_frame_id
+        matrix_from_transform(stamped.transform)
+        if not parent or not child or parent == child:
+            raise InputError(f"a transform needs two different frames, got '{parent}' -> '{child}'")
+        self._frames |= {parent, child}
         (self._buffer.set_transform_static if static else self._buffer.set_transform)(stamped, "gena3d")
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Float64Array:
@@ -205,8 +209,8 @@ class TransformListener:
         if stream.newest_ns.get(child, 0) - stamp_ns > JUMP_BACK_S * NS:
             stream.laps += 1
             stream.newest_ns.clear()
-            ahead = [s for s in self._streams if s.laps >= stream.laps and s is not stream]
-            self._forget_after(max([stamp_ns, *(t for s in ahead for t in s.newest_ns.values())]))
+            if all(stream.laps > other.laps for other in self._streams if other is not stream):
+                self._forget_after(stamp_ns)
         stream.newest_ns[child] = max(stamp_ns, stream.newest_ns.get(child, 0))
 
     def _forget_after(self, stamp_ns: int) -> None:
