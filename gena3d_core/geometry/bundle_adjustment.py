@@ -15,11 +15,11 @@ from .feature_tracks import Tracks, find_tracks
 
 OUTLIER_PX = 2.0
 """Residual in pixels at which the weight of an observation has halved (Cauchy)."""
-SYSTEMATIC_PX = 3.0
+SYSTEMATIC_RAD = 0.006
 INDEPENDENT_OBSERVATIONS = 10.0
 """Rolling shutter, blur and calibration bend a whole image alike, so a thousand features do not average them out: the
-features of a view weigh together like this many independent ones with this standard deviation. Without that limit
-adjustment bends the poses to fit the distortion, and the depth suffers."""
+features of a view weigh together like this many independent ones of this standard deviation (3 px of a 500 px focal
+length). Without that limit the adjustment bends the poses to fit the distortion, and the depth suffers."""
 MAX_ITERATIONS = 30
 MIN_ANGLE_DEG = 1.5
 """Angle between rays below which their meeting point is too uncertain to bound the scene."""
@@ -73,13 +73,22 @@ def triangulate(views: Sequence[View], tracks: Tracks) -> Float64Array:
 
 
 def adjust(
-    views: Sequence[View], tracks: Tracks, *, sigma_position_m: float = 0.01, sigma_rotation_rad: float = 0.003
+    views: Sequence[View],
+    tracks: Tracks,
+    *,
+    sigma_position_m: float = 0.01,
+    sigma_rotation_rad: float = 0.003,
+    sigma_feature_rad: float = SYSTEMATIC_RAD,
+    independent_observations: float = INDEPENDENT_OBSERVATIONS,
 ) -> BundleAdjustment:
     """Levenberg-Marquardt over poses and points; the points are eliminated (Schur complement).
 
-    Observations weigh by a Cauchy loss of scale `OUTLIER_PX`, each view's together as `INDEPENDENT_OBSERVATIONS` says.
+    The recorded poses are a prior of the given standard deviations. The features of a view err by
+    `sigma_feature_rad` and weigh together like at most `independent_observations`; each has a Cauchy loss of scale
+    `OUTLIER_PX`.
     """
-    problem = _Problem(views, tracks, sigma_position_m, sigma_rotation_rad)
+    share = _feature_weights(views, tracks, sigma_feature_rad, independent_observations)
+    problem = _Problem(views, tracks, share, np.repeat([float(sigma_rotation_rad), float(sigma_position_m)], 3))
     T, X = problem.T_prior, triangulate(views, tracks)
     damping, cost = 1e-3, problem.cost(T, X)
     for _ in range(MAX_ITERATIONS):
@@ -122,19 +131,25 @@ def _viewing_rays(views: Sequence[View], tracks: Tracks) -> tuple[Float64Array, 
     return T[:, :3, 3], direction / np.linalg.norm(direction, axis=1, keepdims=True)
 
 
+def _feature_weights(views: Sequence[View], tracks: Tracks, sigma_rad: float, independent: float) -> Float64Array:
+    """(M,) inverse variance of each observation in 1/px^2."""
+    focal_px = np.array([np.sqrt(view.intrinsics.fx * view.intrinsics.fy) for view in views])
+    seen = np.bincount(tracks.view, minlength=len(views))
+    share = np.minimum(1.0, independent / np.maximum(seen, 1)) / (sigma_rad * focal_px) ** 2
+    return np.asarray(share[tracks.view])
+
+
 class _Problem:
     """Residuals and normal equations of one bundle adjustment; poses are T_camera_world (V, 4, 4)."""
 
-    def __init__(self, views: Sequence[View], tracks: Tracks, sigma_position_m: float, sigma_rotation_rad: float):
+    def __init__(self, views: Sequence[View], tracks: Tracks, weight: Float64Array, sigma: Float64Array) -> None:
         self.tracks = tracks
         self.T_prior = transforms.inverse(np.stack([view.T_world_camera for view in views]))
         k = [view.intrinsics for view in views]
         self.focal = np.array([(i.fx, i.fy) for i in k])[tracks.view]
         self.center = np.array([(i.cx, i.cy) for i in k])[tracks.view]
-        seen = np.bincount(tracks.view, minlength=len(views))
-        share = np.minimum(1.0, INDEPENDENT_OBSERVATIONS / np.maximum(seen, 1)) / SYSTEMATIC_PX**2
-        self.base_weight = share[tracks.view]
-        self.sigma = np.array([sigma_rotation_rad] * 3 + [sigma_position_m] * 3)
+        self.base_weight = weight
+        self.sigma = sigma
 
     def residuals(self, T: Float64Array, X: Float64Array) -> tuple[Float64Array, Float64Array]:
         """Reprojection errors (M, 2) in pixels and points in their cameras (M, 3)."""

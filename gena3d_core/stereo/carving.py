@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.ndimage import minimum_filter
 
 from ..errors import InputError
 from ..geometry import camera, transforms, voxels
@@ -54,10 +55,10 @@ def carve_free_space(
     for start in range(0, shape[0], rows):
         x = x_axis[start : start + rows]
         centers = np.concatenate([np.repeat(x, len(yz))[:, None], np.tile(yz, (len(x), 1))], axis=1)
-        behind_m = lookup(centers)
         block = (len(x), shape[1], shape[2])
+        behind_m, least_behind_m = lookup(centers)
         with np.errstate(invalid="ignore"):
-            free[start : start + rows] = (behind_m > margin_m).any(axis=0).reshape(block)
+            free[start : start + rows] = (least_behind_m > margin_m).any(axis=0).reshape(block)
             surface[start : start + rows] = (np.abs(behind_m) <= surface_margin_m).any(axis=0).reshape(block)
     for view, depth_m in zip(seeing, depth_of_view, strict=True):
         points_m = transforms.apply(view.T_world_camera, camera.backproject(depth_m, view.intrinsics))
@@ -78,6 +79,15 @@ def _trusted_depth(view: View, min_confidence: float) -> Float32Array:
     return np.where(trusted, view.depth_m, np.float32(np.nan))
 
 
+def _nearest_around(depth_m: Float32Array) -> Float32Array:
+    """(H, W) least depth of each pixel's 3x3 neighbours, NaN where the pixel has none itself.
+
+    At a silhouette the pixel nearest to a point of the object may look past the object: that must not carve it.
+    """
+    least = minimum_filter(np.where(np.isfinite(depth_m), depth_m, np.float32(np.inf)), size=3, mode="nearest")
+    return np.where(np.isfinite(depth_m), least, np.float32(np.nan))
+
+
 class _DepthLookup:
     """How far behind world points the depth of each view lies, all views in one batch."""
 
@@ -89,10 +99,15 @@ class _DepthLookup:
         counts = self.sizes.prod(axis=1)
         self.first = np.cumsum(counts) - counts
         # One NaN at the end answers for points that no pixel sees.
-        self.depth_m = np.concatenate([d.ravel() for d in depth_of_view] + [np.array([np.nan], dtype=np.float32)])
+        unknown = np.array([np.nan], dtype=np.float32)
+        self.depth_m = np.concatenate([d.ravel() for d in depth_of_view] + [unknown])
+        self.least_m = np.concatenate([_nearest_around(d).ravel() for d in depth_of_view] + [unknown])
 
-    def __call__(self, points_m: np.ndarray) -> np.ndarray:
-        """(V, N) metres from `points_m` (N, 3) to the depth at their nearest pixel; NaN where none is known."""
+    def __call__(self, points_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(V, N) metres from `points_m` (N, 3) to the depth at their nearest pixel, and to the least depth around it.
+
+        NaN where none is known.
+        """
         uvw = self.P[:, :, :3] @ points_m.astype(np.float32).T + self.P[:, :, 3:]
         z = uvw[:, 2]
         in_front = z > 1e-6
@@ -102,4 +117,4 @@ class _DepthLookup:
         inside = in_front & (cols >= 0) & (cols < width) & (rows >= 0) & (rows < height)
         cols, rows = np.where(inside, cols, 0).astype(np.int64), np.where(inside, rows, 0).astype(np.int64)
         index = np.where(inside, self.first[:, None] + rows * width + cols, len(self.depth_m) - 1)
-        return self.depth_m[index] - z
+        return self.depth_m[index] - z, self.least_m[index] - z
