@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ..types import Float64Array, ReconstructedObject, Reconstruction, Scene
+from ..types import Float64Array, Mesh, ReconstructedObject, Reconstruction, Scene
 
 MAX_DISTANCE = 0.5
 """Centres of one object in two scenes are at most this share of its longest side apart, unless the boxes overlap."""
@@ -19,6 +19,7 @@ MAX_SIZE_RATIO = 3.0
 OTHER_LABEL_COST = 0.5
 """Cost of pairing two objects whose labels are given and differ; a perfect pair costs 0, the worst about 2."""
 _IMPOSSIBLE = 1e6
+_NO_MESH = Mesh(np.empty((0, 3), np.float32), np.empty((0, 3), np.int32))
 
 
 def assign_ids(previous: Scene | None, scene: Scene, *, first_new_id: int = 1) -> Scene:
@@ -48,12 +49,12 @@ def with_ids_of(reconstruction: Reconstruction, scene: Scene) -> Reconstruction:
 def remember(previous: Scene | None, scene: Scene, limit: int = 100) -> Scene:
     """`scene` with the objects of `previous` that it lacks appended: one missed once gets its id back later.
 
-    At most `limit` missing objects are kept, the most recently seen first.
+    At most `limit` missing objects are kept, the most recently seen first, and without their meshes.
     """
     if previous is None or previous.frame_id != scene.frame_id:
         return scene
     present = {item.id for item in scene.objects}
-    missing = [item for item in previous.objects if item.id not in present]
+    missing = [replace(item, mesh=_NO_MESH) for item in previous.objects if item.id not in present]
     return replace(scene, objects=(*scene.objects, *missing[:limit]))
 
 

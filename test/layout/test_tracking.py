@@ -95,6 +95,7 @@ def test_an_object_missed_once_gets_its_id_back():
     assert ids(second) == [2]
     memory = remember(memory, second)
     assert ids(memory) == [2, 1]
+    assert [len(o.mesh.vertices) for o in memory.objects] == [1, 0], "meshes of what is gone are not kept"
     assert ids(assign_ids(memory, scene(item(0, (0, 0, 0)), item(0, (1, 0, 0))))) == [1, 3]
     assert ids(remember(memory, scene(), limit=1)) == [2]
 
