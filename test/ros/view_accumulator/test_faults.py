@@ -239,9 +239,11 @@ def test_missing_tf_is_reported_and_nothing_is_kept(running):
 
 def test_unconnected_frames_are_reported(running, tools):
     _, camera, heard = running()
+    camera.publish("camera_info", camera.info())
     camera.tf(tools.pose(0), parent="odom")
     camera.broadcaster.sendTransform(transform_to_msg("world", "table", np.eye(4), camera.stamp_ns))
-    camera.send(0, tf=False)
+    camera.publish("depth", camera.depth())
+    camera.publish("image", camera.color(tools.texture(0)))
     heard.problem("dropped an image", "connect")
 
 
