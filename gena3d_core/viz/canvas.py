@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..errors import MissingDependencyError
 from ..types import UInt8Array
 
 Color = tuple[int, int, int]
@@ -31,8 +32,15 @@ def object_color(index: int) -> Color:
 
 @lru_cache(maxsize=32)
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font that PIL brings along, `size` pixels high."""
-    return ImageFont.load_default(size)
+    """The font that Pillow brings along, `size` pixels high; with a Pillow before 10.1, one of the system's."""
+    try:
+        return ImageFont.load_default(size)
+    except TypeError:
+        pass
+    try:
+        return ImageFont.truetype("DejaVuSans.ttf", size)
+    except OSError as error:
+        raise MissingDependencyError("pillow", "a picture with text", "'pillow>=10.1'") from error
 
 
 def text_width(text: str, size: int) -> int:

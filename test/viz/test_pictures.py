@@ -225,3 +225,20 @@ def test_window_without_open3d_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "open3d", None)
     with pytest.raises(MissingDependencyError, match="pip install open3d-cpu"):
         show_meshes([box()], "title")
+
+
+def test_old_pillow_takes_a_font_of_the_system_or_says_what_to_install(monkeypatch):
+    def old(size=None):
+        raise TypeError("load_default() takes 0 positional arguments")
+
+    def absent(name, size):
+        raise OSError("cannot open resource")
+
+    canvas.font.cache_clear()
+    monkeypatch.setattr(canvas.ImageFont, "load_default", old)
+    monkeypatch.setattr(canvas.ImageFont, "truetype", absent)
+    with pytest.raises(MissingDependencyError, match="pillow>=10"):
+        canvas.font(14)
+    monkeypatch.setattr(canvas.ImageFont, "truetype", lambda name, size: (name, size))
+    assert canvas.font(14) == ("DejaVuSans.ttf", 14)
+    canvas.font.cache_clear()
