@@ -239,6 +239,12 @@ class CameraStream:
         self._synchronizer.add_depth(message)
 
     def _on_pair(self, color: Any, depth: Any) -> None:
+        if depth.header.frame_id != color.header.frame_id:
+            self.report(
+                "registration",
+                f"{self.depth_topic} is in frame '{depth.header.frame_id}', {self.color_topic} in "
+                f"'{color.header.frame_id}': use the depth stream that is registered to the colour camera",
+            )
         self._frame(color, depth)
 
     def _frame(self, color: Any, depth: Any) -> None:

@@ -81,7 +81,10 @@ class ViewAccumulatorParameters(NodeParameters):
         0.02, "largest stamp difference between colour and depth of one view, s", bounds=(0.0, 1.0)
     )
     tf_timeout_s: float = parameter(
-        1.0, "how long an image waits for its transform before it is dropped, s", bounds=(0.0, 30.0), live=True
+        1.0,
+        "how long an image waits for its transform and camera_info before it is dropped, s",
+        bounds=(0.0, 30.0),
+        live=True,
     )
     tf_reliability: str = parameter(
         "both",

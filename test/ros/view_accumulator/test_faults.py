@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 
 from gena3d_core.types import Intrinsics
 from gena3d_ros.conversions import view_from_msg
-from gena3d_ros.message_fields import to_array
+from gena3d_ros.message_fields import time_to_msg, to_array
 from gena3d_ros.transforms import StaticTransformBroadcaster, transform_to_msg
-
-ERROR = b"\x02"
 
 
 @pytest.fixture
@@ -169,6 +168,17 @@ def test_depth_of_another_size(running, tools):
     camera.publish("depth", camera.depth())
     camera.publish("image", camera.color(tools.texture(0)))
     heard.problem("depth is 32x24, colour 64x48", "registered")
+
+
+def test_depth_in_another_frame_is_reported(running, tools):
+    _, camera, heard = running()
+    camera.tf(tools.pose(0))
+    camera.publish("camera_info", camera.info())
+    depth = camera.depth()
+    depth.header.frame_id = "depth_optical"
+    camera.publish("depth", depth)
+    camera.publish("image", camera.color(tools.texture(0)))
+    heard.problem("/depth is in frame 'depth_optical', /image in 'camera_optical'")
 
 
 @pytest.mark.parametrize("size", [0, 300])
@@ -361,3 +371,26 @@ def test_time_going_back_while_images_wait(running, wait_for):
     view = heard.views(1).views[0]
     assert view.header.stamp.sec * 10**9 + view.header.stamp.nanosec == stamp_ns
     assert len(node._streams[0].pending) == 0
+
+
+def test_simulated_clock_going_back(accumulator, driver, listen, wait_for, ros):
+    """A simulation that is reset, while an image waits for a transform that will never come."""
+    node = accumulator({"use_sim_time": True, "tf_timeout_s": 20.0})
+    clock = ros.node("clock").create_publisher(Clock, "/clock", 10)
+    camera, heard = driver().connect(wait_for), listen()
+    wait_for(clock.get_subscription_count, what="a listener on /clock")
+
+    def set_clock(stamp_ns):
+        clock.publish(Clock(clock=time_to_msg(stamp_ns)))
+        wait_for(lambda: node.get_clock().now().nanoseconds == stamp_ns, what="the new time")
+
+    set_clock(camera.stamp_ns)
+    camera.send(0)
+    heard.views(1)
+    camera.send(1, tf=False)
+    wait_for(lambda: len(node._streams[0].pending) == 1)
+    camera.stamp_ns -= 500 * 10**9
+    set_clock(camera.stamp_ns)
+    wait_for(lambda: len(node._streams[0].pending) == 0, what="the end of waiting")
+    camera.send(2)
+    assert [view.name for view in heard.views(2).views][1] == "camera_0001"

@@ -1,5 +1,8 @@
 """The accumulator doing its work: real nodes, real messages over DDS."""
 
+import threading
+
+import cv2
 import numpy as np
 import pytest
 import rclpy
@@ -63,8 +66,6 @@ def test_jpeg_is_passed_through_and_compressed_depth_is_read(accumulator, driver
     jpeg = camera.jpeg(tools.texture(0))
     metres = np.full((48, 64), 1.234, np.float32)
     depth = CompressedImage(header=jpeg.header, format="16UC1; png compressed ")
-    import cv2
-
     depth.data = cv2.imencode(".png", (metres * 1000).round().astype(np.uint16))[1].tobytes()
     camera.publish("depth/compressed", depth)
     camera.publish("image/compressed", jpeg)
@@ -181,6 +182,21 @@ def test_deactivate_reactivate_cleanup(accumulator, driver, listen, wait_for):
     camera.connect(wait_for)
     camera.send(4)
     assert heard.views(1).revision == 1
+
+
+def test_many_lives_leave_nothing_behind(accumulator, driver, listen, wait_for):
+    node = accumulator()
+    counts = lambda: (len(list(node.subscriptions)), len(list(node.publishers)), len(list(node.timers)))  # noqa: E731
+    before, threads = counts(), threading.active_count()
+    for _ in range(5):
+        node.trigger_deactivate()
+        node.trigger_cleanup()
+        assert node.start()
+    assert counts() == before
+    assert threading.active_count() <= threads
+    camera, heard = driver().connect(wait_for), listen()
+    camera.send(0)
+    heard.views(1)
 
 
 def test_preview_only_for_subscribers(accumulator, driver, listen, wait_for, ros):
