@@ -1,6 +1,9 @@
 """Fixtures that every test folder shares."""
 
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -20,3 +23,15 @@ def kitchen_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs the RGB-D recording at {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def solids() -> ModuleType:
+    """Analytic solids seen by ideal cameras (`test/solids.py`)."""
+    spec = importlib.util.spec_from_file_location("solids", Path(__file__).with_name("solids.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["solids"] = module
+    spec.loader.exec_module(module)
+    return module

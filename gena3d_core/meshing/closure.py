@@ -9,10 +9,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from ..geometry import transforms
 from ..types import BoolArray
 from .patches import DepthPatch, sample_patch
-from .tsdf import LAYERS_BELOW, TsdfVolume
+from .tsdf import BAND_VOXELS, LAYERS_BELOW, TsdfVolume, grid_points_m
 
 REACH_M = 0.02
 """How far a lower rim may end above the support and still be taken to go down to it."""
@@ -20,6 +19,10 @@ SEE_THROUGH_M = 0.004
 """A view that measures this much behind a grid point just above the support, off the object, proves it empty."""
 FOOTPRINT_CLOSING_M = 0.012
 """Half width of gaps in the observed surface's projection that are closed, before enclosed holes are filled."""
+RIM_LAYERS, FRAYED_LAYERS = 5, 3
+"""Layers from a column's lowest known point that tell where the wall stands, and those that decide its side."""
+WEAK_SHARE = 0.35
+"""Points with less than this share of the largest weight in their column's rim may be replaced."""
 MIN_ISLAND_CELLS = 12
 """Columns that reach the support in smaller islands are not extended down to it."""
 
@@ -42,14 +45,9 @@ def close_on_support(volume: TsdfVolume, patches: Sequence[DepthPatch], reach_m:
     voxel = volume.voxel_size_m
     known = np.isfinite(volume.distance_m)
     heights = (np.arange(known.shape[2]) - (LAYERS_BELOW - 0.5)) * voxel
-    lowest = np.argmax(known, axis=2)
-    grounded = known.any(axis=2) & (heights[lowest] < reach_m)
-    rim_value = np.take_along_axis(volume.distance_m, lowest[..., None], axis=2)[..., 0]
-    layers = np.arange(known.shape[2])
-    extend = grounded[..., None] & (layers >= LAYERS_BELOW) & (layers < lowest[..., None])
-    distance = np.where(extend, rim_value[..., None], volume.distance_m)
-    extend_inside = extend & (distance < 0)
-    seen_empty = _proven_empty(volume, patches, extend_inside)
+    distance, extend = _extended_down(volume, heights, reach_m)
+    # Rays pass the silhouette of points right at the surface; only what lies deeper can be disproved.
+    seen_empty = _proven_empty(volume, patches, extend & (distance < -0.75 * voxel))
     distance[seen_empty] = np.nan
 
     bottom = LAYERS_BELOW
@@ -60,18 +58,45 @@ def close_on_support(volume: TsdfVolume, patches: Sequence[DepthPatch], reach_m:
     # Solid = extruded object above the plane: the larger of both signed distances.
     first = distance[:, :, bottom]
     first = np.where(footprint & ~np.isfinite(first), -0.5 * voxel, first)
-    near = layers < bottom + 4
+    near = np.arange(len(heights)) < bottom + 4
     distance[:, :, near] = np.maximum(distance[:, :, near], -heights[near])
     distance[:, :, bottom] = np.maximum(first, -0.5 * voxel)
     distance[:, :, bottom - 1] = np.where(np.isfinite(first), np.maximum(first, 0.5 * voxel), np.nan)
     return SupportClosure(replace(volume, distance_m=distance), np.isfinite(distance) & ~known)
 
 
+def _extended_down(volume: TsdfVolume, heights: np.ndarray, reach_m: float) -> tuple[np.ndarray, BoolArray]:
+    """Distances with every column continued from its lowest known grid points to the plane; the points filled so.
+
+    The lowest rows are frayed where masks end. So a column goes on with the weighted mean of its lowest `RIM_LAYERS`
+    points of the prevailing sign, which also replaces points among them that are weak or only known to be free.
+    """
+    distance, weight = volume.distance_m, volume.weight
+    known = np.isfinite(distance)
+    lowest = np.argmax(known, axis=2)[..., None]
+    grounded = known.any(axis=2, keepdims=True) & (heights[lowest] < reach_m)
+    window = np.minimum(lowest + np.arange(RIM_LAYERS), distance.shape[2] - 1)
+    values = np.nan_to_num(np.take_along_axis(distance, window, axis=2))
+    weights = np.take_along_axis(weight, window, axis=2)
+    vote = (np.sign(values) * weights)[..., :FRAYED_LAYERS].sum(axis=2, keepdims=True)
+    free_below = np.take_along_axis(known & (weight <= 0), lowest, axis=2)
+    outside = (vote > 0) | free_below
+    share = np.where((values > 0) == outside, weights, 0.0)
+    total = share.sum(axis=2, keepdims=True)
+    nearest = np.where(outside, BAND_VOXELS * volume.voxel_size_m, values[..., :1])
+    rim = np.divide((share * values).sum(axis=2, keepdims=True), total, out=nearest, where=total > 0)
+
+    layers = np.arange(len(heights))
+    extend = grounded & (layers >= LAYERS_BELOW) & (layers < lowest)
+    weak = weight < WEAK_SHARE * weights.max(axis=2, keepdims=True)
+    frayed = grounded & known & weak & (layers < lowest + RIM_LAYERS) & (outside | (weight > 0))
+    return np.where(extend | frayed, rim, distance).astype(np.float32), extend
+
+
 def _proven_empty(volume: TsdfVolume, patches: Sequence[DepthPatch], candidates: BoolArray) -> BoolArray:
     """The candidates (X, Y, Z) through which at least one view sees something farther that is not the object."""
     index = np.argwhere(candidates)
-    points_m = transforms.apply(volume.T_world_grid, index * volume.voxel_size_m)
-    empty = _seen_through(patches, points_m)
+    empty = _seen_through(patches, grid_points_m(index, volume.voxel_size_m, volume.T_world_grid))
     result = np.zeros(candidates.shape, dtype=bool)
     result[tuple(index[empty].T)] = True
     return result

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..geometry import camera
+from ..geometry import camera, transforms
 from ..geometry import mesh as mesh_ops
 from ..types import BoolArray, Mesh, UInt8Array, View
 
@@ -35,17 +35,15 @@ def vertex_colors(
         rows, cols, depth, inside = camera.pixel_index(mesh.vertices, view)
         to_eye = view.T_world_camera[:3, 3].astype(np.float32) - mesh.vertices
         cosine = np.einsum("vi,vi->v", normals, to_eye) / np.maximum(np.linalg.norm(to_eye, axis=1), 1e-9)
-        seen = inside & (cosine > 0.05)
-        if masks is not None:
-            seen &= masks[number][rows, cols]
-        if view.depth_m is not None:
-            with np.errstate(invalid="ignore"):
-                seen &= np.abs(view.depth_m[rows, cols] - depth) < tolerance_m
+        chosen = np.flatnonzero(inside & (cosine > 0.05))
+        mask = None if masks is None else masks[number]
+        chosen = chosen[_usable(view, mask, rows[chosen], cols[chosen], depth[chosen], tolerance_m)]
+        color = _bilinear(view, mask, mesh.vertices[chosen], tolerance_m)
         # Image area per surface area: cosine over squared distance.
-        resolution = cosine * view.intrinsics.fx * view.intrinsics.fy / np.maximum(depth, 1e-3) ** 2
-        weight = np.where(seen, np.maximum(resolution, 0.0) / 1e6, 0.0) ** SHARPNESS
-        total += weight
-        blend += weight[:, None] * _bilinear(view, mesh.vertices, rows, cols)
+        resolution = cosine[chosen] * view.intrinsics.fx * view.intrinsics.fy / depth[chosen] ** 2
+        weight = (resolution / 1e6) ** SHARPNESS
+        total[chosen] += weight
+        blend[chosen] += weight[:, None] * color
     seen_any = total > 0
     colors = np.full((len(mesh.vertices), 3), 128.0)
     colors[seen_any] = blend[seen_any] / total[seen_any, None]
@@ -55,16 +53,29 @@ def vertex_colors(
     return np.clip(np.round(colors), 0, 255).astype(np.uint8), seen_any
 
 
-def _bilinear(view: View, points_m: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """Colours (N, 3) float at the exact projection of points whose nearest pixels are (rows, cols)."""
-    from_world = np.linalg.inv(view.T_world_camera)
-    uv, _ = camera.project(points_m @ from_world[:3, :3].T + from_world[:3, 3], view.intrinsics)
+def _usable(
+    view: View, mask: np.ndarray | None, rows: np.ndarray, cols: np.ndarray, depth_m: np.ndarray, tolerance_m: float
+) -> BoolArray:
+    """(N,) bool: pixels in the mask whose measured depth agrees with `depth_m` (N,)."""
+    usable = np.ones(len(rows), dtype=bool) if mask is None else mask[rows, cols]
+    if view.depth_m is not None:
+        with np.errstate(invalid="ignore"):
+            usable = usable & (np.abs(view.depth_m[rows, cols] - depth_m) < tolerance_m)
+    return usable
+
+
+def _bilinear(view: View, mask: np.ndarray | None, points_m: np.ndarray, tolerance_m: float) -> np.ndarray:
+    """Colours (N, 3) float at the projection of visible points, from those of the four pixels that show the object."""
+    uv, depth_m = camera.project(transforms.apply(transforms.inverse(view.T_world_camera), points_m), view.intrinsics)
     height, width = view.intrinsics.height, view.intrinsics.width
-    u = np.clip(np.nan_to_num(uv[:, 0], nan=0.0), 0, width - 1)
-    v = np.clip(np.nan_to_num(uv[:, 1], nan=0.0), 0, height - 1)
+    u, v = np.clip(uv[:, 0], 0, width - 1), np.clip(uv[:, 1], 0, height - 1)
     col0, row0 = np.floor(u).astype(np.intp), np.floor(v).astype(np.intp)
-    col1, row1 = np.minimum(col0 + 1, width - 1), np.minimum(row0 + 1, height - 1)
-    fu, fv = (u - col0)[:, None], (v - row0)[:, None]
-    top = view.color[row0, col0] * (1 - fu) + view.color[row0, col1] * fu
-    bottom = view.color[row1, col0] * (1 - fu) + view.color[row1, col1] * fu
-    return top * (1 - fv) + bottom * fv
+    total, color = np.zeros(len(points_m)), np.zeros((len(points_m), 3))
+    for row_step, col_step in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        rows, cols = np.minimum(row0 + row_step, height - 1), np.minimum(col0 + col_step, width - 1)
+        share = (1.0 - np.abs(v - row0 - row_step)) * (1.0 - np.abs(u - col0 - col_step))
+        share *= _usable(view, mask, rows, cols, depth_m, tolerance_m)
+        total += share
+        color += share[:, None] * view.color[rows, cols]
+    # The nearest pixel is usable and holds a quarter or more, so the sum cannot vanish but for rounding.
+    return color / np.maximum(total, 1e-6)[:, None]

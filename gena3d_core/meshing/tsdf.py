@@ -114,9 +114,7 @@ def fuse(
     if support is not None:
         band[:, :, :LAYERS_BELOW] = False
     index = np.argwhere(band)
-    distance, weight, deviation = _fuse_points(
-        patches, transforms.apply(T_world_grid, index * voxel_size_m), voxel_size_m
-    )
+    distance, weight, deviation = _fuse_points(patches, grid_points_m(index, voxel_size_m, T_world_grid), voxel_size_m)
 
     def dense(values: np.ndarray, fill: float) -> np.ndarray:
         grid = np.full(shape, fill, dtype=np.float32)
@@ -124,6 +122,11 @@ def fuse(
         return grid
 
     return TsdfVolume(T_world_grid, voxel_size_m, dense(distance, np.nan), dense(weight, 0.0), dense(deviation, 0.0))
+
+
+def grid_points_m(index: np.ndarray, voxel_size_m: float, T_world_grid: np.ndarray) -> Float32Array:
+    """(N, 3) float32 world positions of the grid points `index` (N, 3)."""
+    return transforms.apply(T_world_grid, index.astype(np.float32) * np.float32(voxel_size_m))
 
 
 def _grid_around(

@@ -16,6 +16,8 @@ from .surface import surface_from_occupancy
 
 SAMPLES_PER_VOXEL_FACE = 6.0
 HULL_DIRECTIONS = 128
+SHELL_VOXELS = 1.5
+"""Least thickness of the solid: more than one voxel, so that no sheet falls between the grid points."""
 UNSEEN_CONFIDENCE = 0.1
 """Confidence of surface that closes what no view saw."""
 
@@ -93,14 +95,14 @@ def _hull_indicator(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _shell(points: np.ndarray, normals: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Positive within about a voxel behind the nearest sample, by its normal; at least -0.5."""
+    """Positive within `SHELL_VOXELS` behind the nearest sample, by its normal; at least -0.5."""
     near = np.zeros(shape, dtype=bool)
     near[tuple(np.round(points).astype(np.intp).T)] = True
     index = np.argwhere(ndimage.maximum_filter(near, size=3))
     _, nearest = cKDTree(points).query(index)
     height = np.einsum("ni,ni->n", index - points[nearest], normals[nearest])
     shell = np.full(shape, -0.5)
-    shell[tuple(index.T)] = np.clip(np.minimum(-height, 1.0 + height), -0.5, 0.5)
+    shell[tuple(index.T)] = np.clip(np.minimum(-height, SHELL_VOXELS + height), -0.5, 0.5)
     return shell
 
 
