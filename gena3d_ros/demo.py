@@ -31,7 +31,7 @@ from gena3d_ros.msg import ReconstructedScene, ViewSet
 
 from . import qos
 from .conversions import scene_from_msg, view_set_from_msg
-from .processes import ProcessGroup, describe_exit
+from .processes import PATIENCE_S, ProcessGroup, describe_exit
 
 START_TIMEOUT_S = 180.0
 KEYFRAMES_TIMEOUT_S = 600.0
@@ -65,7 +65,7 @@ class Nodes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._group.stop()
+        self._group.stop(2 * PATIENCE_S)  # bringup has nodes of its own to wait for
 
     def check(self) -> None:
         """Raise `DemoError` with the end of the log when the nodes have ended."""

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import IO
 
 PR_SET_PDEATHSIG = 1
-SIGNALS = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
-"""How a group is ended: each signal in turn, with the seconds that processes have to obey it."""
+PATIENCE_S = 20.0
+"""Time that a process has to obey SIGINT: on a busy machine an interpreter with PyTorch takes seconds to end."""
+HARDER_SIGNALS = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
+"""What comes after SIGINT, each with the seconds that processes have to obey it."""
 
 
 def _die_with_parent() -> None:
@@ -54,13 +56,13 @@ class ProcessGroup:
         """Stop to watch a process that has ended as it should."""
         del self._processes[name]
 
-    def stop(self) -> dict[str, int]:
-        """End every process, politely first; the exit codes by name."""
-        for number, patience_s in SIGNALS:
+    def stop(self, patience_s: float = PATIENCE_S) -> dict[str, int]:
+        """End every process by SIGINT, those that are not gone after `patience_s` more harshly; the exit codes by name."""
+        for number, time_s in ((signal.SIGINT, patience_s), *HARDER_SIGNALS):
             living = [p for p in self._processes.values() if p.poll() is None]
             for process in living:
                 process.send_signal(number)
-            deadline = time.monotonic() + patience_s
+            deadline = time.monotonic() + time_s
             while any(p.poll() is None for p in living) and time.monotonic() < deadline:
                 time.sleep(0.05)
         return self.exited()

@@ -25,6 +25,7 @@ from gena3d_ros.bringup import (
 )
 from gena3d_ros.files import share_file
 
+PATIENCE_S = "20"  # an interpreter with PyTorch takes seconds to end on a busy machine
 BOOLEANS = ["true", "false", "True", "False"]
 ARGUMENTS = [
     DeclareLaunchArgument("namespace", default_value="", description="namespace of every node; two run side by side"),
@@ -96,6 +97,7 @@ def start(context: LaunchContext) -> list:
                 remappings=remappings if name == "view_accumulator" else [],
                 ros_arguments=["--log-level", f"{name}:={value['log_level']}"],
                 output="screen",
+                sigterm_timeout=PATIENCE_S,
                 on_exit=shut_down_once(f"{name} ended"),
             )
         )

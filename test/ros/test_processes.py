@@ -40,9 +40,8 @@ def test_stop_ends_with_sigint_what_obeys_it(group, tmp_path, wait_for):
 
 
 def test_stop_goes_on_to_signals_that_are_obeyed(group, tmp_path, wait_for, monkeypatch):
-    monkeypatch.setattr(
-        processes, "SIGNALS", tuple((number, 0.3) for number, _ in processes.SIGNALS[:-1]) + processes.SIGNALS[-1:]
-    )
+    harder = [(number, 0.5) for number, _ in processes.HARDER_SIGNALS]
+    monkeypatch.setattr(processes, "HARDER_SIGNALS", harder)
     ignore = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);"
     python(group, "deaf", f"{ignore}{READY}{SLEEP}", tmp_path / "a", wait_for)
     python(
@@ -52,7 +51,7 @@ def test_stop_goes_on_to_signals_that_are_obeyed(group, tmp_path, wait_for, monk
         tmp_path / "b",
         wait_for,
     )
-    assert group.stop() == {"deaf": -signal.SIGTERM, "stubborn": -signal.SIGKILL}
+    assert group.stop(patience_s=0.3) == {"deaf": -signal.SIGTERM, "stubborn": -signal.SIGKILL}
 
 
 def test_exit_codes_are_noticed_and_can_be_forgotten(group, tmp_path, wait_for):
