@@ -97,5 +97,6 @@ def _report(scene: Scene, out: Path) -> None:
     stages = "  ".join(f"{stage} {seconds:.2f}" for stage, seconds in scene.timings_s.items())
     for warning in scene.warnings:
         print(f"warning: {warning}")
-    print(f"{len(scene.objects)} objects from {len(scene.view_names)} views; seconds: {stages}")
+    views = len(scene.view_names)
+    print(f"{len(scene.objects)} objects from {views} view{'s' * (views != 1)}; seconds: {stages}")
     print(f"wrote {out / 'scene.json'}")
