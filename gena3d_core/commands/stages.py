@@ -54,7 +54,9 @@ class ProgressBar:
     """A bar on stderr that follows (stage, fraction of the whole run); silent where stderr is no terminal."""
 
     def __init__(self) -> None:
-        self._bar = tqdm(total=100, disable=None, bar_format="{desc:<14}{percentage:3.0f}% |{bar}| {elapsed}")
+        self._bar = tqdm(
+            total=100, disable=None, leave=False, bar_format="{desc:<14}{percentage:3.0f}% |{bar}| {elapsed}"
+        )
 
     def __enter__(self) -> ProgressBar:
         return self
