@@ -57,7 +57,7 @@ class ProcessGroup:
         del self._processes[name]
 
     def stop(self, patience_s: float = PATIENCE_S) -> dict[str, int]:
-        """End every process by SIGINT, those that are not gone after `patience_s` more harshly; the exit codes by name."""
+        """End every process by SIGINT, after `patience_s` more harshly; the exit codes by name."""
         for number, time_s in ((signal.SIGINT, patience_s), *HARDER_SIGNALS):
             living = [p for p in self._processes.values() if p.poll() is None]
             for process in living:
