@@ -148,10 +148,8 @@ def test_cleanup_and_reconfigure_during_work(busy, node, client, pipeline, stubb
         assert str(node.trigger_cleanup()).endswith("SUCCESS")
     assert node.start()
     pipeline.release()
-    before = len(client.scenes)
     client.send_views("anew")
-    client.scene(before + 1)
-    assert list(client.scenes[-1].view_names) == ["anew"]
+    client.wait_for(lambda: any(list(scene.view_names) == ["anew"] for scene in client.scenes), what="a new scene")
 
 
 def test_configure_that_fails_leaves_the_node_unconfigured_and_repeatable(ros, client):
