@@ -17,6 +17,10 @@ INSIDE_WINDING = 0.6
 """Winding number from which a point is inside: right behind an open sheet it is 0.5, in a closed surface 1."""
 
 
+MIN_HORIZONTAL = 0.5
+"""Contacts whose normal has a smaller horizontal share are of one object resting on another."""
+
+
 @dataclass(frozen=True, eq=False)
 class SurfaceSamples:
     """Points (N, 3) of one object's surface in the world with outward unit normals (N, 3) and a search tree."""
@@ -124,24 +128,19 @@ def shifted(samples: SurfaceSamples, shift_m: np.ndarray) -> SurfaceSamples:
 
 
 def separating_direction(first: SurfaceSamples, second: SurfaceSamples, up: np.ndarray) -> Float64Array:
-    """Horizontal unit vector (3,) along which `second` leaves `first` soonest.
+    """Horizontal unit vector (3,) along which `second` leaves `first`: the mean normal where it penetrates.
 
-    Of 16 directions around `up` the one with the least overlap of the projected contact region; contact normals decide.
+    Zero where that normal is mostly vertical: what stands on or in another object is not pushed off it.
     """
-    near = _within_bounds(second.points_m, first)
-    depth = signed_depth_m(second.points_m[near], first) if near.any() else np.zeros(0, np.float32)
-    inside = depth > 0
-    if inside.any():
-        _, index = first.tree.query(second.points_m[near][inside])
-        direction = (first.normals[index] * depth[inside, None]).sum(axis=0)
-    else:
-        direction = second.points_m.mean(axis=0) - first.points_m.mean(axis=0)
+    direction = np.zeros(3)
+    for source, target, sign in ((second, first, 1.0), (first, second, -1.0)):
+        near = source.points_m[_within_bounds(source.points_m, target)]
+        depth = signed_depth_m(near, target) if len(near) else np.zeros(0, np.float32)
+        _, index = target.tree.query(near[depth > 0])
+        direction += sign * (target.normals[index] * depth[depth > 0, None]).sum(axis=0)
     horizontal = direction - up * (direction @ up)
-    if np.linalg.norm(horizontal) < 0.2 * np.linalg.norm(direction) + 1e-12:
-        between = second.points_m.mean(axis=0) - first.points_m.mean(axis=0)
-        horizontal = between - up * (between @ up)
     norm = np.linalg.norm(horizontal)
-    return horizontal / norm if norm > 1e-9 else np.array([1.0, 0.0, 0.0]) - up * up[0]
+    return horizontal / norm if norm > max(MIN_HORIZONTAL * np.linalg.norm(direction), 1e-12) else np.zeros(3)
 
 
 def resolve(
@@ -162,6 +161,7 @@ def resolve(
     for _ in range(rounds if (limits > 0).any() else 0):
         if not contacts:
             break
+        before = shifts.copy()
         for contact in contacts:
             pair = (contact.first, contact.second)
             total = limits[list(pair)].sum()
@@ -173,6 +173,8 @@ def resolve(
                 length = np.linalg.norm(wanted)
                 shifts[number] = wanted * min(1.0, limits[number] / length) if length > 0 else wanted
                 current[number] = shifted(samples[number], shifts[number])
+        if np.array_equal(shifts, before):
+            break
         contacts = find_contacts(current, tolerance_m)
     remaining = np.zeros(len(samples))
     for contact in contacts:
