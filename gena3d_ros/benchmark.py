@@ -157,7 +157,7 @@ def accumulator(load: Load) -> dict[str, Any]:
     """Run view_accumulator under the load.
 
     The result: frames sent and taken, views kept and lost (against a selector that sees every frame), the node's share
-    of one core, and its resident memory after a fifth of the time, at the end and at most.
+    of one core, and its resident memory after two fifths of the time, at the end and at most.
     """
     import rclpy
     from diagnostic_msgs.msg import DiagnosticArray
@@ -220,7 +220,7 @@ def accumulator(load: Load) -> dict[str, Any]:
         rclpy.shutdown()
     kept = {time_from_msg(view.header.stamp) for view in sets[0].views} if sets else set()
     wanted = expected_stamps(load, keyframe_config(ViewAccumulatorParameters()), stamps_ns, driver.images)
-    steady = rss_mb[len(rss_mb) // 5 :]
+    steady = rss_mb[2 * len(rss_mb) // 5 :]
     slope = float(np.polyfit(np.arange(len(steady)) / 60.0, steady, 1)[0]) if len(steady) > 2 else 0.0
     return {
         "benchmark": "accumulator",
