@@ -19,9 +19,9 @@ _QUATERNION_TOLERANCE = 1e-3
 
 def to_array(values: np.ndarray, dtype: type) -> array.array:
     """One message array of `values`, row-major; through bytes, since any other way costs seconds for a mesh."""
-    flat = np.ascontiguousarray(values, dtype=dtype).reshape(-1)
+    flat: np.ndarray = np.ascontiguousarray(values, dtype=dtype).reshape(-1)
     out = array.array(_TYPECODES[flat.dtype])
-    out.frombytes(flat.view(np.uint8))
+    out.frombytes(flat.view(np.uint8).data)
     return out
 
 
