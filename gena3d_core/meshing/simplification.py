@@ -27,12 +27,16 @@ def simplify(mesh: Mesh, max_faces: int) -> Mesh:
     import fast_simplification  # slow to import, and needed only for meshes over the budget
 
     closed = mesh_ops.is_watertight(mesh)
+    # Quadrics are products of coordinates: far from the origin their thresholds fail, and the budget with them.
+    center = mesh.vertices.mean(axis=0)
+    scale = np.float32(max(np.ptp(mesh.vertices, axis=0).max(), 1e-9))
+    unit = (mesh.vertices - center) / scale
     best = mesh
     for aggressiveness in AGGRESSIVENESS:
         vertices, faces = fast_simplification.simplify(
-            mesh.vertices, mesh.faces, target_count=int(0.97 * max_faces), agg=aggressiveness
+            unit, mesh.faces, target_count=int(0.97 * max_faces), agg=aggressiveness
         )
-        best = drop_bad_faces(mesh_ops.make_mesh(vertices, faces))
+        best = drop_bad_faces(mesh_ops.make_mesh(vertices * scale + center, faces))
         if closed:
             best = reclose(best)
         if len(best.faces) <= max_faces and (not closed or mesh_ops.is_watertight(best)):

@@ -150,3 +150,14 @@ def test_surfels_face_their_camera(solids):
     eyes = np.stack([view.T_world_camera[:3, 3] for view in observation.views])[observation.point_view[few]]
     assert (np.einsum("ni,ni->n", normals, eyes - observation.points_m[few]) > 0).all()
     assert mesh_ops.area(mesh) == pytest.approx(7 * (0.57 / 300) ** 2, rel=0.3)
+
+
+@pytest.mark.parametrize("center_m", [(0.0, 0.0, 0.0), (3.0, -2.0, 1.0)])
+def test_the_budget_is_kept_far_from_the_origin(center_m):
+    sphere = trimesh.creation.icosphere(subdivisions=5, radius=0.05)
+    rough = sphere.vertices * (1 + 0.01 * np.random.default_rng(0).standard_normal((len(sphere.vertices), 1)))
+    mesh = Mesh((rough + np.array(center_m)).astype(np.float32), sphere.faces.astype(np.int32))
+    simplified = simplify(mesh, 300)
+    assert 200 < len(simplified.faces) <= 300
+    distance_m = np.linalg.norm(simplified.vertices - np.array(center_m), axis=1)
+    assert np.abs(distance_m - 0.05).max() < 0.005
