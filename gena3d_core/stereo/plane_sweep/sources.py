@@ -13,6 +13,8 @@ from .config import PlaneSweepConfig
 
 LEAST_OVERLAP = 0.15
 """Share of a view's pixels, at one depth at least, that a source must see."""
+LEAST_USEFULNESS = 0.005
+"""Mean over the depths of the share of pixels that a source sees at a good angle, below which it is left out."""
 MAX_ANGLE_DEG = 60.0
 """Rays that meet at a larger angle see different sides of a surface."""
 GOOD_ANGLE_DEG = 6.0
@@ -85,11 +87,12 @@ def plan_sweep(
     depths_m = np.geomspace(config.min_depth_m or near_m, config.max_depth_m or max(far_m, 2 * near_m), 48)
     sights = [_sight(reference, views[i], depths_m) for i in others]
     overlap = np.stack([(seen & (angle < MAX_ANGLE_DEG)).mean(axis=1) for seen, angle in sights])
-    overlapping = (overlap >= LEAST_OVERLAP).any(axis=0)
+    overlapping = overlap >= LEAST_OVERLAP
     if not overlapping.any():
         return None
-
-    low_m, high_m = depths_m[overlapping][[0, -1]]
+    ends_m = np.array([depths_m[seen][[0, -1]] for seen in overlapping if seen.any()])
+    # The median, because a source next to the view overlaps it at any depth, however near.
+    low_m, high_m = float(np.median(ends_m[:, 0])), float(ends_m[:, 1].max())
     if points_m is not None:
         low_m, high_m = _narrow(reference, points_m, low_m, high_m)
     low_m, high_m = config.min_depth_m or low_m, config.max_depth_m or high_m
