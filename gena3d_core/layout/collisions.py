@@ -173,7 +173,7 @@ def resolve(
                 length = np.linalg.norm(wanted)
                 shifts[number] = wanted * min(1.0, limits[number] / length) if length > 0 else wanted
                 current[number] = shifted(samples[number], shifts[number])
-        if np.array_equal(shifts, before):
+        if np.abs(shifts - before).max() < 1e-5:
             break
         contacts = find_contacts(current, tolerance_m)
     remaining = np.zeros(len(samples))

@@ -74,7 +74,6 @@ def _extended_down(volume: TsdfVolume, heights: np.ndarray, reach_m: float) -> t
     distance, weight = volume.distance_m, volume.weight
     known = np.isfinite(distance)
     lowest = np.argmax(known, axis=2)[..., None]
-    grounded = known.any(axis=2, keepdims=True) & (heights[lowest] < reach_m)
     window = np.minimum(lowest + np.arange(RIM_LAYERS), distance.shape[2] - 1)
     values = np.nan_to_num(np.take_along_axis(distance, window, axis=2))
     weights = np.take_along_axis(weight, window, axis=2)
@@ -83,14 +82,29 @@ def _extended_down(volume: TsdfVolume, heights: np.ndarray, reach_m: float) -> t
     outside = (vote > 0) | free_below
     share = np.where((values > 0) == outside, weights, 0.0)
     total = share.sum(axis=2, keepdims=True)
+    # Just outside a wall the rays that graze its rim measure nothing: those columns may start a little higher.
+    reach = np.where(outside, reach_m + BAND_VOXELS * volume.voxel_size_m, reach_m)
+    grounded = known.any(axis=2, keepdims=True) & (heights[lowest] < reach)
     nearest = np.where(outside, BAND_VOXELS * volume.voxel_size_m, values[..., :1])
     rim = np.divide((share * values).sum(axis=2, keepdims=True), total, out=nearest, where=total > 0)
+    rim = _median_of_neighbours(rim[..., 0], grounded[..., 0])[..., None]
 
     layers = np.arange(len(heights))
-    extend = grounded & (layers >= LAYERS_BELOW) & (layers < lowest)
-    weak = weight < WEAK_SHARE * weights.max(axis=2, keepdims=True)
+    under_known = np.logical_or.accumulate(known[..., ::-1], axis=2)[..., ::-1]
+    extend = grounded & ~known & under_known & (layers >= LAYERS_BELOW) & (layers < lowest + RIM_LAYERS)
+    weak = weight <= WEAK_SHARE * weights.max(axis=2, keepdims=True)
     frayed = grounded & known & weak & (layers < lowest + RIM_LAYERS) & (outside | (weight > 0))
     return np.where(extend | frayed, rim, distance).astype(np.float32), extend
+
+
+def _median_of_neighbours(values: np.ndarray, valid: BoolArray) -> np.ndarray:
+    """(X, Y) median over the valid cells of each valid cell's 3 x 3 neighbourhood: removes single outliers."""
+    padded = np.pad(np.where(valid, values, np.nan), 1, constant_values=np.nan)
+    x, y = values.shape
+    around = np.stack([padded[i : i + x, j : j + y][valid] for i in range(3) for j in range(3)])
+    result = values.copy()
+    result[valid] = np.nanmedian(around, axis=0)
+    return result
 
 
 def _proven_empty(volume: TsdfVolume, patches: Sequence[DepthPatch], candidates: BoolArray) -> BoolArray:
