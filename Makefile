@@ -32,7 +32,7 @@ play: setup  ## the same with a recorded RGB-D folder: make play DATA=folder OUT
 	@$(in_env) python -m gena3d_ros.demo --recording "$(DATA)" --out "$(OUT)"
 
 lint: setup  ## ruff and mypy
-	@$(in_env) ruff check . && ruff format --check . && mypy
+	@$(in_env) failed=0; ruff check . || failed=1; ruff format --check . || failed=1; mypy || failed=1; exit $$failed
 
 test: lint  ## lint, then the whole test suite
 	@$(in_env) OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
