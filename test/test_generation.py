@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gena3d_core.errors import CancelledError, InputError
 from gena3d_core.generation import GENERATORS, make_generator
+from gena3d_core.geometry import camera
 from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.observed import ObservedSurface
 
@@ -150,3 +153,44 @@ def test_depth_confidence_lowers_vertex_confidence(solids):
     )
     sure, unsure = (make_generator("observed").generate([o])[0].mesh for o in (observation, doubtful))
     assert unsure.vertex_confidence.mean() < 0.6 * sure.vertex_confidence.mean()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 100_000),
+    depth_scale=st.sampled_from([0.05, 0.3, 1.0, 5.0]),
+    noise=st.sampled_from([0.0, 0.01, 0.3]),
+    share=st.sampled_from([0.001, 0.2, 1.0]),
+    supported=st.booleans(),
+)
+def test_any_masks_and_depth_give_a_valid_mesh(solids, observations, seed, depth_scale, noise, share, supported):
+    rng = np.random.default_rng(seed)
+    views, masks = [], []
+    for view in observations[0].views:
+        depth_m = depth_scale * np.exp(noise * rng.normal(size=view.depth_m.shape)).astype(np.float32)
+        depth_m[rng.random(depth_m.shape) < 0.2] = rng.choice([np.nan, np.inf, 0.0, -1.0])
+        confidence = rng.random(depth_m.shape).astype(np.float32)
+        views.append(replace(view, depth_m=depth_m, depth_confidence=confidence))
+        top, left = rng.integers(0, 200), rng.integers(0, 250)
+        mask = np.zeros(depth_m.shape, bool)
+        mask[top : top + rng.integers(1, 60), left : left + rng.integers(1, 90)] = True
+        mask &= (rng.random(mask.shape) < share) & np.isfinite(depth_m) & (depth_m > 0)
+        masks.append(mask)
+    points = [camera.world_points(view)[mask] for view, mask in zip(views, masks, strict=True)]
+    if not sum(map(len, points)):
+        return
+    observation = replace(
+        observations[0],
+        views=tuple(views),
+        visible_masks=tuple(masks),
+        points_m=np.concatenate(points).astype(np.float32),
+        point_colors=np.concatenate([v.color[m] for v, m in zip(views, masks, strict=True)]),
+        point_view=np.repeat(np.arange(2), [len(p) for p in points]).astype(np.int32),
+        support=solids.TABLE if supported else None,
+    )
+    mesh = make_generator("observed").generate([observation])[0].mesh
+    assert len(mesh.faces) > 0
+    assert np.isfinite(mesh.vertices).all()
+    assert ((mesh.vertex_confidence >= 0) & (mesh.vertex_confidence <= 1)).all()
+    assert np.isfinite(mesh.vertex_confidence).all()
+    assert mesh_ops.area(mesh) > 0

@@ -12,7 +12,7 @@ from scipy.spatial import ConvexHull, QhullError
 from ..errors import InputError
 from ..geometry import camera, transforms
 from ..geometry.mesh import sphere_directions
-from ..types import BoolArray, Float64Array, SupportPlane, View
+from ..types import BoolArray, Float32Array, SupportPlane, View
 
 NEARER_M = 0.01
 """A measured surface hides the extent if it lies at least this much in front of it."""
@@ -91,12 +91,11 @@ def _occluded(view: View, visible: np.ndarray, hull: ConvexHull | None, nearer_m
     return empty
 
 
-def front_depth(hull: ConvexHull, T_world_camera: np.ndarray, rays: np.ndarray) -> Float64Array:
+def front_depth(hull: ConvexHull, T_world_camera: np.ndarray, rays: np.ndarray) -> Float32Array:
     """(N,) depth at which camera rays (N, 3, z = 1) enter a convex hull given in the world; NaN where they miss."""
     equations = np.unique(hull.equations.round(9), axis=0)
-    direction = rays.astype(np.float64) @ T_world_camera[:3, :3].T
-    speed = direction @ equations[:, :3].T
-    start = equations[:, :3] @ T_world_camera[:3, 3] + equations[:, 3]
+    speed = (rays @ (equations[:, :3] @ T_world_camera[:3, :3]).T.astype(np.float32)).astype(np.float32)
+    start = (equations[:, :3] @ T_world_camera[:3, 3] + equations[:, 3]).astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         crossing = -start / speed
     enter = np.where(speed < 0, crossing, -np.inf).max(axis=1)

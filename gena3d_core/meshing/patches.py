@@ -115,7 +115,8 @@ def crop_patch(view: View, mask: np.ndarray, points_m: np.ndarray, margin: int =
     top, left = max(rows.min() - margin, 0), max(cols.min() - margin, 0)
     window = slice(top, rows.max() + margin + 1), slice(left, cols.max() + margin + 1)
 
-    depth_m = np.where(view.depth_m[window] > 0, view.depth_m[window], np.nan).astype(np.float32)
+    usable = np.isfinite(view.depth_m[window]) & (view.depth_m[window] > 0)
+    depth_m = np.where(usable, view.depth_m[window], np.nan).astype(np.float32)
     depth_m[mixed_pixels(depth_m, edge_threshold_m(depth_m, view, MIXED_FOOTPRINTS))] = np.nan
     threshold_m = edge_threshold_m(depth_m, view, CONNECTED_FOOTPRINTS)
     rays = camera.pixel_rays(view.intrinsics)[window]
@@ -125,7 +126,7 @@ def crop_patch(view: View, mask: np.ndarray, points_m: np.ndarray, margin: int =
     valid = np.isfinite(depth_m)
     # Noise makes single normals unreliable; their cosine is averaged over a 3 x 3 window.
     cosine = _masked_mean(np.clip(cosine, 0.1, 1.0), valid & np.isfinite(cosine))
-    confidence = 1.0 if view.depth_confidence is None else view.depth_confidence[window]
+    confidence = 1.0 if view.depth_confidence is None else np.nan_to_num(view.depth_confidence[window], nan=0.0)
     return DepthPatch(
         view=view,
         row=int(top),
