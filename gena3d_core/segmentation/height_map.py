@@ -13,6 +13,9 @@ from skimage.segmentation import watershed
 from ..types import BoolArray, Float32Array, Float64Array, Int32Array, SupportPlane
 from .support import Heights, Surface
 
+MIN_TABLE_PIXELS = 2
+"""So many pixels on the plane prove that a cell of the map without object pixels is empty."""
+
 
 @dataclass(frozen=True, eq=False)
 class Frame2D:
@@ -120,6 +123,8 @@ def split_regions(grid: HeightMap, join_m: float, prominence: float, floor_m: fl
     reach = max(1, round(join_m / grid.frame.cell_m / 2.0))
     element = disk(reach)
     closed = ndimage.binary_closing(np.pad(cells, 2 * reach), element)[2 * reach : -2 * reach, 2 * reach : -2 * reach]
+    # Where the support was seen between two things, the gap is real.
+    closed &= cells | (grid.table < MIN_TABLE_PIXELS)
     # Gaps take the height of the lower side, so that a bridge never looks higher than what it joins.
     filled = np.where(cells, grid.top_m, 0.0)
     filled = np.where(closed, ndimage.grey_closing(filled, footprint=element), 0.0)
@@ -129,7 +134,8 @@ def split_regions(grid: HeightMap, join_m: float, prominence: float, floor_m: fl
     level = np.round(level * 32).astype(np.int32)
     peaks = h_maxima(level, max(1, round(np.log(prominence) * 32)))
     markers, _ = ndimage.label(peaks & closed, np.ones((3, 3)))
-    components, _ = ndimage.label(closed, np.ones((3, 3)))
+    # Four neighbours, as the watershed below floods: what touches at a corner only would get no region there.
+    components, _ = ndimage.label(closed)
     # A component too flat for a peak of its own is one region.
     unmarked = closed & ~np.isin(components, np.unique(components[markers > 0]))
     markers = np.where(unmarked, components + markers.max(), markers)

@@ -9,9 +9,12 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from ..types import Int32Array
+from ..types import BoolArray, Int32Array
 from .statistics import group_percentile
 from .support import Heights, Surface
+
+NESTED_SHARE = 0.9
+"""Share of a region's image columns that lie within another's when it is seen inside it."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class MergeConfig:
     """Largest step of depth within one surface, at one metre; grows with the range."""
     rim_gap_m: float = 0.13
     """Largest step of depth from a front rim to the far inner wall of the same object."""
+    min_pixels: int = 40
+    """A region with fewer pixels in a view does not show there where its foot is."""
     min_pairs: int = 4
     """Fewer neighbouring pixels prove nothing."""
 
@@ -39,6 +44,15 @@ class _Contacts:
     range_m: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class _Span:
+    """First and last image column (R + 1,) of each region in a view, and whether enough of it is seen."""
+
+    left: np.ndarray
+    right: np.ndarray
+    seen: BoolArray
+
+
 def merge_regions(
     labels: Sequence[Int32Array],
     surfaces: Sequence[Surface],
@@ -47,14 +61,20 @@ def merge_regions(
 ) -> Int32Array:
     """New label (R + 1,) of each region; `labels` are (H, W) regions of the pixels of each view, 0 = none."""
     count = 1 + max((int(image.max(initial=0)) for image in labels), default=0)
-    peaks = np.zeros(count)
+    peaks, feet = np.zeros(count), np.full(count, np.inf)
     for image, height in zip(labels, heights, strict=True):
+        seen = np.bincount(image.ravel(), minlength=count) >= config.min_pixels
         peaks = np.maximum(peaks, group_percentile(image, height.height_m, 97.0, count))
+        feet = np.where(seen, np.minimum(feet, group_percentile(image, height.height_m, 5.0, count)), feet)
+    columns = [_columns(image, count, config.min_pixels) for image in labels]
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
-    for image, surface, height in zip(labels, surfaces, heights, strict=True):
+    for image, surface, height, span in zip(labels, surfaces, heights, columns, strict=True):
         contacts = _contacts(image, surface, height)
         pairs.append(_same_surface(contacts, peaks, config))
-        pairs.append(_behind_rim(contacts, image, height, peaks, config))
+        front, back = _behind_rim(contacts, span, peaks, feet, config)
+        # The inside of a vessel lies within its outline in every view; what stands behind it does not.
+        nested = np.all([_nested(front, back, other) for other in columns], axis=0)
+        pairs.append((front[nested], back[nested]))
     a, b = (np.concatenate(side) for side in zip(*pairs, strict=True))
     graph = coo_matrix((np.ones(len(a)), (a, b)), shape=(count, count))
     _, joined = connected_components(graph, directed=False)
@@ -103,30 +123,34 @@ def _same_surface(contacts: _Contacts, peaks: np.ndarray, config: MergeConfig) -
 
 
 def _behind_rim(
-    contacts: _Contacts, labels: Int32Array, height: Heights, peaks: np.ndarray, config: MergeConfig
+    contacts: _Contacts, span: _Span, peaks: np.ndarray, feet: np.ndarray, config: MergeConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Couples (front, back) where the back seems the far inside of the front: it shows only above the front's rim,
-    is no wider and no higher, and nothing of its foot is seen."""
+    is no wider and no higher, and no view sees anything of its foot."""
     count = len(peaks)
     within = contacts.step_m < config.rim_gap_m
     key = contacts.near[within].astype(np.int64) * count + contacts.far[within]
     unique, sizes = np.unique(key, return_counts=True)
     front, back = unique // count, unique % count
-    left, right = _columns(labels, count)
-    foot = group_percentile(labels, height.height_m, 5.0, count)
-    width = right - left + 1
-    overlap = np.minimum(right[front], right[back]) - np.maximum(left[front], left[back]) + 1
+    overlap = np.minimum(span.right[front], span.right[back]) - np.maximum(span.left[front], span.left[back]) + 1
     keep = sizes >= config.min_pairs
-    keep &= overlap > 0.9 * width[back]
+    keep &= overlap > NESTED_SHARE * (span.right[back] - span.left[back] + 1)
     keep &= peaks[back] < 1.15 * peaks[front] + 0.005
-    keep &= foot[back] > 0.3 * peaks[front]
+    keep &= feet[back] > 0.3 * peaks[front]
     return front[keep], back[keep]
 
 
-def _columns(labels: Int32Array, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """First and last image column (R + 1,) of each region."""
+def _columns(labels: Int32Array, count: int, min_pixels: int) -> _Span:
     rows, cols = np.nonzero(labels)
+    regions = labels[rows, cols]
     left, right = np.full(count, labels.shape[1]), np.full(count, -1)
-    np.minimum.at(left, labels[rows, cols], cols)
-    np.maximum.at(right, labels[rows, cols], cols)
-    return left, right
+    np.minimum.at(left, regions, cols)
+    np.maximum.at(right, regions, cols)
+    return _Span(left, right, np.bincount(regions, minlength=count) >= min_pixels)
+
+
+def _nested(a: np.ndarray, b: np.ndarray, span: _Span) -> BoolArray:
+    """Whether the columns of one of each couple lie within those of the other; True where the view does not tell."""
+    overlap = np.minimum(span.right[a], span.right[b]) - np.maximum(span.left[a], span.left[b]) + 1
+    narrower = np.minimum(span.right[a] - span.left[a], span.right[b] - span.left[b]) + 1
+    return ~(span.seen[a] & span.seen[b]) | (overlap > NESTED_SHARE * narrower)

@@ -28,7 +28,7 @@ class TabletopConfig:
     """A pixel is above the plane when it is so many deviations of its height above it."""
     cell_m: float = 0.006
     """Side of the cells of the top-down map."""
-    join_m: float = 0.018
+    join_m: float = 0.012
     """Gaps up to this are bridged inside one object; nearer objects may merge when no valley parts them."""
     max_tilt_deg: float = 10.0
     """Largest angle between the support's normal and the world's z axis."""
