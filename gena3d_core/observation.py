@@ -8,26 +8,39 @@ import numpy as np
 
 from .amodal.occlusion import occlusion_masks
 from .geometry import camera
+from .geometry.registration import refine_poses_around
 from .stereo.carving import carve_free_space
 from .types import ObjectMask, ObjectObservation, Segmentation, View, VoxelGrid
 
 FREE_SPACE_PADDING = 0.25
 """Share of the object's longest observed side by which its free-space cube is larger on each side."""
+ALIGNMENT_MARGIN_M = 0.08
+"""The table this far around an object helps to align the views of it."""
 
 
 def build_observations(
-    views: Sequence[View], segmentation: Segmentation, *, free_space_resolution: int = 0
+    views: Sequence[View],
+    segmentation: Segmentation,
+    *,
+    free_space_resolution: int = 0,
+    align_objects: bool = False,
 ) -> list[ObjectObservation]:
     """One observation for each object that has at least one pixel with valid depth.
 
     free_space_resolution: voxels along a side of the cube around each object that is carved (0: no carving).
+    align_objects: align the views once more around each object; its observation then carries views with poses that
+    hold for this object, because errors of depth cameras differ from place to place.
     """
-    points_of_view = [camera.world_points(view) for view in views]
+    scene_views, scene_points = views, [camera.world_points(view) for view in views]
     observations = []
     for mask in segmentation.objects:
-        points_m, colors, view_index = _gather_points(views, points_of_view, mask)
+        views = scene_views
+        points_m, colors, view_index = _gather_points(views, scene_points, mask)
         if not len(points_m):
             continue
+        if align_objects and len(np.unique(view_index)) > 1:
+            views = _aligned(scene_views, points_m)
+            points_m, colors, view_index = _gather_points(views, [camera.world_points(view) for view in views], mask)
         observations.append(
             ObjectObservation(
                 id=mask.id,
@@ -44,6 +57,13 @@ def build_observations(
             )
         )
     return observations
+
+
+def _aligned(views: Sequence[View], points_m: np.ndarray) -> list[View]:
+    """The views with poses refined around an object's points."""
+    low, high = np.percentile(points_m, [2.0, 98.0], axis=0)
+    radius_m = float(np.linalg.norm(high - low)) / 2.0 + ALIGNMENT_MARGIN_M
+    return refine_poses_around(views, (low + high) / 2.0, radius_m)[0]
 
 
 def _gather_points(

@@ -102,7 +102,10 @@ class Pipeline:
             warnings.extend(segmentation.warnings)
         with run.stage("observation"):
             observations = build_observations(
-                posed, segmentation, free_space_resolution=self.config.free_space_resolution
+                posed,
+                segmentation,
+                free_space_resolution=self.config.free_space_resolution,
+                align_objects=self.config.refine_poses,
             )
         with run.stage("generation"):
             completed = self._generator.generate(

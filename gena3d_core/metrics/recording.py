@@ -100,7 +100,8 @@ def read_references(directory: str | Path) -> dict[str, Float32Array]:
     references = {}
     for path in sorted(folder.glob("*.ply")):
         try:
-            references[path.stem] = np.asarray(trimesh.load(path, process=False).vertices, dtype=np.float32)
+            surface = trimesh.load(path, process=False)
+            references[path.stem] = np.asarray(getattr(surface, "vertices", ()), dtype=np.float32)
         except Exception as error:  # trimesh raises whatever its parsers do
             raise DataFormatError(f"{path}: not a readable PLY file ({error})") from error
         if not len(references[path.stem]):
