@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
 from ..errors import InputError
@@ -51,7 +54,9 @@ def matrix_from_quat_xyzw(quat_xyzw: np.ndarray) -> Float64Array:
     return Rotation.from_quat(quat_xyzw).as_matrix()
 
 
-def look_at(eye_m: np.ndarray, target_m: np.ndarray, up: np.ndarray = (0.0, 0.0, 1.0)) -> Float64Array:
+def look_at(
+    eye_m: np.ndarray, target_m: np.ndarray, up: Sequence[float] | np.ndarray = (0.0, 0.0, 1.0)
+) -> Float64Array:
     """`T_world_camera` (4, 4) of an optical frame at `eye_m` that looks at `target_m`, image y away from `up`."""
     eye_m, target_m = np.asarray(eye_m, dtype=np.float64), np.asarray(target_m, dtype=np.float64)
     forward = target_m - eye_m

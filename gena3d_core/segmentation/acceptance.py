@@ -215,8 +215,8 @@ def _footprints(regions: Int32Array, cell_m: float, count: int) -> tuple[Float64
     for axis, values in enumerate((rows, cols)):
         np.minimum.at(low[:, axis], region, values)
         np.maximum.at(high[:, axis], region, values)
-    area = np.bincount(region, minlength=count) * cell_m**2
-    return area, np.maximum(high - low + 1, 0).max(axis=1) * cell_m
+    area = np.bincount(region, minlength=count).astype(np.float64) * cell_m**2
+    return area, np.maximum(high - low + 1, 0).max(axis=1).astype(np.float64) * cell_m
 
 
 def _rings(
