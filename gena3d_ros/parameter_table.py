@@ -161,6 +161,9 @@ class ReconstructionParameters(NodeParameters):
         bounds=(0, 1000),
         live=True,
     )
+    view_set_timeout_s: float = parameter(
+        5.0, "so long a request waits for the first view set before it fails, s", bounds=(0.0, 600.0), live=True
+    )
     stereo: str = parameter(
         "auto", "stereo matcher; auto: the cameras' depth where all views have it, else plane_sweep"
     )

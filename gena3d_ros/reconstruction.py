@@ -8,26 +8,24 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 
-from gena3d_core.errors import CancelledError, InputError
+from gena3d_core.errors import CancelledError
 from gena3d_core.types import CancelCheck, ProgressCallback, Reconstruction
-from gena3d_ros.action import Reconstruct
 from gena3d_ros.msg import ViewSet
 from gena3d_ros.srv import GetObjects, SaveScene
 
-from . import conversions, qos
+from . import qos
 from .diagnostics import Health
 from .lifecycle import LifecycleNode, describe, run
 from .parameter_table import ReconstructionParameters
+from .reconstruct_action import ReconstructAction
 from .reconstruction_request import (
     PipelineLike,
     Request,
     make_pipeline,
     reconstruct,
     release_gpu_memory,
-    request_from_goal,
 )
 from .reconstruction_status import ReconstructionStatus, gpu_health, scene_health, views_health
 from .reconstruction_worker import Job, LatestOnlyWorker, Outcome
@@ -35,9 +33,7 @@ from .scene_memory import SceneMemory
 from .scene_outputs import SceneOutputs
 from .transforms import TransformBroadcaster
 
-POLL_S = 0.02
 CLOSE_TIMEOUT_S = 10.0
-GOAL_END_TIMEOUT_S = 2.0
 
 
 class ReconstructionNode(LifecycleNode):
@@ -67,8 +63,6 @@ class ReconstructionNode(LifecycleNode):
         # Guards what decides whether work may start: a transition and a callback may run at the same time.
         self._gate = threading.Lock()
         self._open = False
-        self._goals_in_progress: set[bytes] = set()
-        self._goal_ended = threading.Condition()
         super().__init__(node_name, **kwargs)
         self._worker = LatestOnlyWorker()
         self._broadcaster = TransformBroadcaster(self)
@@ -79,15 +73,7 @@ class ReconstructionNode(LifecycleNode):
             (SaveScene, "save_scene", self._on_save_scene),
         ):
             self.create_service(service_type, f"~/{name}", self.guarded(callback), callback_group=services_group)
-        self._action = ActionServer(
-            self,
-            Reconstruct,
-            "~/reconstruct",
-            self._on_execute,
-            goal_callback=self._on_goal,
-            cancel_callback=lambda _: CancelResponse.ACCEPT,
-            callback_group=ReentrantCallbackGroup(),
-        )
+        self._action = ReconstructAction(self)
 
     # Transitions.
 
@@ -141,8 +127,6 @@ class ReconstructionNode(LifecycleNode):
         if hasattr(self, "_worker") and not self._worker.close(CLOSE_TIMEOUT_S):
             self.get_logger().warning("the running reconstruction did not stop in time and is left behind")
         if hasattr(self, "_action"):
-            with self._goal_ended:
-                self._goal_ended.wait_for(lambda: not self._goals_in_progress, timeout=GOAL_END_TIMEOUT_S)
             self._action.destroy()
         super().destroy_node()
 
@@ -178,68 +162,25 @@ class ReconstructionNode(LifecycleNode):
         if not isinstance(outcome.error, CancelledError):
             self._restarts = 0
 
-    # The action.
+    # What the action asks of its host.
 
-    def _on_goal(self, goal: Reconstruct.Goal) -> GoalResponse:
-        if self._open:
-            return GoalResponse.ACCEPT
-        self.warn("goal refused", f"a goal was refused: the node is {self.state}, activate it first")
-        return GoalResponse.REJECT
+    @property
+    def accepts_work(self) -> bool:
+        return self._open
 
-    def _on_execute(self, handle: Any) -> Reconstruct.Result:
-        """Blocks one executor thread until the goal has ended; the work itself is done by the worker."""
-        goal_id = bytes(handle.goal_id.uuid)
-        self._goals_in_progress.add(goal_id)
-        try:
-            return self._execute(handle)
-        finally:
-            with self._goal_ended:
-                self._goals_in_progress.discard(goal_id)
-                self._goal_ended.notify_all()
+    @property
+    def view_set(self) -> ViewSet | None:
+        return self._view_set
 
-    def _execute(self, handle: Any) -> Reconstruct.Result:
-        ended: list[Outcome] = []
-        done = threading.Event()
+    def start_urgent(self, request: Request, progress: ProgressCallback, finished: Callable[[Outcome], None]) -> Job:
+        """Work on `request` now, in place of whatever runs."""
+        job = self._job(request, progress, finished, urgent=True)
+        self._submit(job)
+        return job
 
-        def finished(outcome: Outcome) -> None:
-            ended.append(outcome)
-            done.set()
-
-        @self.guarded
-        def feedback(stage: str, fraction: float) -> None:
-            handle.publish_feedback(Reconstruct.Feedback(stage=str(stage), fraction=float(fraction)))
-
-        try:
-            job = self._job(self._request(handle.request), feedback, finished, urgent=True)
-            self._submit(job)
-            while not done.wait(POLL_S):
-                if handle.is_cancel_requested:
-                    job.abandon("cancelled by the client")
-        except Exception as error:
-            self._conclude(Outcome(error=error), self.status)
-            finished(Outcome(error=error))
-        return self._result(handle, ended[0])
-
-    def _request(self, goal: Reconstruct.Goal) -> Request:
-        if self._view_set is None:
-            raise InputError(f"no view set has come yet on '{self.resolve_topic_name('view_set')}'")
-        return request_from_goal(goal, self._view_set)
-
-    def _result(self, handle: Any, outcome: Outcome) -> Reconstruct.Result:
-        result = Reconstruct.Result()
-        if outcome.reconstruction is not None:
-            handle.succeed()
-            scene = outcome.reconstruction.scene
-            result.success, result.message = True, "; ".join([f"{len(scene.objects)} objects", *scene.warnings])
-            result.scene = conversions.scene_to_msg(scene)
-            return result
-        error = outcome.error or CancelledError("ended without a reason")
-        result.message = describe(error)
-        if handle.is_cancel_requested:
-            handle.canceled()
-        else:
-            handle.abort()
-        return result
+    def conclude(self, outcome: Outcome) -> None:
+        """Publish a good outcome, report any other; the last good scene stays as it is then."""
+        self._conclude(outcome, self.status)
 
     # Work.
 
@@ -277,7 +218,6 @@ class ReconstructionNode(LifecycleNode):
         job.abandon(f"the node is {self.state}, activate it first")
 
     def _conclude(self, outcome: Outcome, status: ReconstructionStatus) -> None:
-        """Publish a good outcome, report any other; the last good scene stays as it is then."""
         if outcome.reconstruction is not None:
             status.succeeded(outcome.reconstruction.scene)
             self._publish(outcome.reconstruction)

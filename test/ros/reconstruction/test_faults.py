@@ -182,12 +182,33 @@ def test_empty_view_set_is_said_and_nothing_is_lost(node, client, pipeline):
     assert_alive_with_the_last_scene(client, pipeline, 1)
 
 
-def test_goal_before_any_view_set(node, client):
+def test_goal_before_any_view_set(make_node, client):
+    node = make_node(view_set_timeout_s=0.2)
+    assert node.start()
     client.status("views", WARN, "no view set yet on '/view_set'")
     response = client.goal().result()
     assert response.status == GoalStatus.STATUS_ABORTED
     assert "no view set has come yet on '/view_set'" in response.result.message
     client.status("reconstruction", ERROR, "no view set has come yet")
+
+
+def test_goal_that_comes_a_little_before_the_views_waits_for_them(make_node, client):
+    node = make_node(view_set_timeout_s=60.0, auto_reconstruct=False)
+    assert node.start()
+    goal = client.goal()
+    client.send_views("a")
+    assert goal.result().status == GoalStatus.STATUS_SUCCEEDED
+
+
+def test_goal_that_waits_for_views_can_be_cancelled_or_ended_by_deactivation(make_node, client):
+    node = make_node(view_set_timeout_s=60.0)
+    assert node.start()
+    goal = client.goal()
+    goal.handle.cancel_goal_async()
+    assert goal.result().status == GoalStatus.STATUS_CANCELED
+    goal = client.goal()
+    assert str(node.trigger_deactivate()).endswith("SUCCESS")
+    assert goal.result().status == GoalStatus.STATUS_ABORTED
 
 
 def truncate_color(view_set):
@@ -319,4 +340,4 @@ def test_destroying_a_working_node_ends_its_goal_and_leaves_no_thread(ros, busy,
     worker = node._worker._thread
     ros.remove(node)
     assert not worker.is_alive()
-    assert not node._goals_in_progress
+    assert not node._action._in_progress
