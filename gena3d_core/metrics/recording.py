@@ -33,7 +33,7 @@ class RecordingConfig:
     f_threshold_m: float = 0.01
     visible_tolerance_m: float = 0.03
     """A reference point is seen by a frame when the frame's depth there is within this of it: drift of the poses."""
-    match_threshold_m: float = 0.02
+    match_threshold_m: float = 0.03
     """Distance at which points count when reconstructed objects are matched to references."""
     min_match: float = 0.5
     """Least F-score, at that distance, of an object with the reference that it is matched to."""
@@ -60,7 +60,9 @@ class RecordingRow:
     f_score, precision, recall  at `f_threshold_m`, observed surface against the reference's visible part
     f_score_shifted  the same after the best translation of the surface within the recording's drift: what of the
                    error is the object's place, and what is its shape
-    false_objects  reconstructed objects that match no reference: split parts, papers, furniture
+    false_objects  reconstructed objects that are none of the references': papers, furniture, and second parts of an
+                   object that is matched already. An unmatched object whose points lie on a reference, within the
+                   drift, is that object cut off by the picture's border and no false one.
     """
 
     object: str
@@ -197,7 +199,7 @@ def score_set(
         frames=wanted.frames,
         found=found is not None,
         objects=len(clouds),
-        false_objects=len(clouds) - len(matches),
+        false_objects=_count_false(clouds, matches, references, config),
         **row,
     )
 
@@ -226,6 +228,23 @@ def _match(
         if score >= config.min_match and name not in matches and index not in matches.values():
             matches[name] = index
     return matches
+
+
+def _count_false(
+    clouds: Sequence[np.ndarray],
+    matches: dict[str, int],
+    references: dict[str, Float32Array],
+    config: RecordingConfig,
+) -> int:
+    left = [cloud for index, cloud in enumerate(clouds) if index not in matches.values()]
+    unmatched = [points for name, points in references.items() if name not in matches]
+    partial = 0
+    for cloud in left:
+        thinned = cloud[:: max(1, len(cloud) // 2000)]
+        partial += len(thinned) > 0 and any(
+            (nearest_distances(thinned, points) < config.visible_tolerance_m).mean() > 0.8 for points in unmatched
+        )
+    return len(left) - partial
 
 
 def _radius(points: np.ndarray) -> float:
@@ -258,7 +277,7 @@ def rows_to_json(rows: Iterable[RecordingRow]) -> list[dict]:
 
 
 def format_table(rows: Sequence[RecordingRow]) -> str:
-    """Markdown table of the rows, and a summary for each object and number of views."""
+    """Markdown table, one line for each object and number of views: a value a set, from five sets min / median / max."""
     lines = [
         "| object | views | sets | found | centroid mm | F@1cm | F@1cm shifted | false objects |",
         "|---|---|---|---|---|---|---|---|",
@@ -269,7 +288,10 @@ def format_table(rows: Sequence[RecordingRow]) -> str:
             hits = [row for row in group if row.found]
 
             def spread(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> str:
-                return " ".join(f"{value * scale:.{digits}f}" for value in values) or "–"
+                if len(values) > 4:
+                    values = [float(np.min(values)), float(np.median(values)), float(np.max(values))]
+                    return " / ".join(f"{value * scale:.{digits}f}" for value in values)
+                return ", ".join(f"{value * scale:.{digits}f}" for value in values) or "–"
 
             lines.append(
                 f"| {name} | {views} | {len(group)} | {len(hits)} | {spread([r.centroid_m for r in hits], 1e3, 0)} | "

@@ -58,6 +58,7 @@ class RegionFacts:
     below_share: Float64Array
     border_share: Float64Array
     standing_share: Float64Array
+    on_map_edge: Float64Array
 
 
 def measure(
@@ -98,6 +99,7 @@ def measure(
         below_share=below,
         border_share=border / seen,
         standing_share=standing[0] / np.maximum(standing.sum(axis=0), 1),
+        on_map_edge=_on_edge(regions, count),
     )
 
 
@@ -118,6 +120,7 @@ def scores(facts: RegionFacts, config: AcceptanceConfig) -> Float64Array:
         & (facts.ring_share >= config.min_ring_share)
         & (facts.below_share <= config.max_below_share)
         & ((facts.plane_share >= config.hanging_plane_share) | (facts.standing_share >= config.min_standing_share))
+        & (facts.on_map_edge == 0)
         & ~sheet
     )
     good[0] = False
@@ -217,6 +220,12 @@ def _footprints(regions: Int32Array, cell_m: float, count: int) -> tuple[Float64
         np.maximum.at(high[:, axis], region, values)
     area = np.bincount(region, minlength=count).astype(np.float64) * cell_m**2
     return area, np.maximum(high - low + 1, 0).max(axis=1).astype(np.float64) * cell_m
+
+
+def _on_edge(regions: Int32Array, count: int) -> Float64Array:
+    """(R + 1,) cells on the edge of the map, which lies well outside the support: what is there goes on elsewhere."""
+    edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
+    return np.bincount(edge, minlength=count).astype(np.float64)
 
 
 def _rings(
