@@ -277,7 +277,7 @@ def rows_to_json(rows: Iterable[RecordingRow]) -> list[dict]:
 
 
 def format_table(rows: Sequence[RecordingRow]) -> str:
-    """Markdown table, one line for each object and number of views: a value a set, from five sets min / median / max."""
+    """Markdown table, a line for each object and number of views: one value a set, from five min / median / max."""
     lines = [
         "| object | views | sets | found | centroid mm | F@1cm | F@1cm shifted | false objects |",
         "|---|---|---|---|---|---|---|---|",
