@@ -27,7 +27,7 @@ EXTRAS = os.environ.get("EXTRAS", "dev")
 TORCH_INDEX = os.environ.get("TORCH_INDEX", "")
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # What pip prints hundreds of times where local package folders are configured, and what says nothing to anybody.
-PIP_NOISE = re.compile(r"Location '.*' is ignored|^\[notice\]|^\s*$")
+PIP_NOISE = re.compile(r"Location '.*' is ignored|WARNING: Retrying|^\[notice\]|^\s*$")
 NETWORK_SIGNS = re.compile(
     r"Temporary failure in name resolution|Name or service not known|NewConnectionError|Network is unreachable"
     r"|Connection refused|ConnectTimeoutError|Read timed out|ProxyError|\(from versions: none\)",
