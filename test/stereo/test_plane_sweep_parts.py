@@ -11,6 +11,7 @@ from gena3d_core.stereo.plane_sweep.aggregation import EDGE_CONTRAST, semi_globa
 from gena3d_core.stereo.plane_sweep.config import PlaneSweepConfig
 from gena3d_core.stereo.plane_sweep.consistency import agreement
 from gena3d_core.stereo.plane_sweep.cost import COSTS, NEUTRAL, box_mean, cost_volume, fuse_sources
+from gena3d_core.stereo.plane_sweep.edges import snap_to_color
 from gena3d_core.stereo.plane_sweep.filtering import to_size, without_specks
 from gena3d_core.stereo.plane_sweep.frames import make_frame
 from gena3d_core.stereo.plane_sweep.hypotheses import descent, fronto_parallel, horizontal, resample
@@ -215,3 +216,25 @@ def test_enlarging_makes_no_depth_between_surfaces():
     slope = np.broadcast_to(np.linspace(1.0, 1.05, 12, dtype=np.float32), (10, 12)).copy()
     steps = np.diff(to_size(slope, (20, 24))[10, 2:-2])
     assert (steps > 0).all()
+
+
+def test_edges_snap_to_color():
+    color = torch.full((3, 40, 60), 0.7)
+    color[:, 10:30, 20:40] = 0.2
+    truth = torch.full((40, 60), 0.5)
+    truth[10:30, 20:40] = 1.0
+    widened = torch.full((40, 60), 0.5)
+    widened[7:33, 17:43] = 1.0
+    snapped = snap_to_color(widened, color, step=0.02)
+    assert (widened != truth).sum() > 200
+    assert torch.allclose(snapped, truth, atol=1e-6)
+
+
+def test_edges_stay_where_color_tells_nothing():
+    depth = torch.full((40, 60), 0.5)
+    depth[10:30, 20:40] = 1.0
+    slope = torch.linspace(0.5, 0.6, 60).expand(40, 60).contiguous()
+    flat = torch.full((3, 40, 60), 0.7)
+    assert torch.equal(snap_to_color(slope, flat, step=0.02), slope)
+    snapped = snap_to_color(depth, flat, step=0.02)
+    assert torch.equal(snapped[13:27, 23:37], depth[13:27, 23:37])

@@ -91,22 +91,21 @@ def _parabola_vertex(volume: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """(h, w) fractional index of the least cost around `index`.
 
     Aggregated costs would pull it towards whole steps (the penalties flatten them), so the parabola goes through
-    the plain costs, averaged over 3x3 pixels against noise.
+    the plain costs, averaged over a cross of five pixels against noise.
     """
     inner = index.clamp(1, len(volume) - 2)[None]
-    before, at, after = (_mean3(volume, inner + k) for k in (-1, 0, 1))
+    before, at, after = (_mean_of_cross(volume, inner + k) for k in (-1, 0, 1))
     curvature = before - 2.0 * at + after
     offset = torch.where(curvature > 1e-9, 0.5 * (before - after) / curvature.clamp(min=1e-9), 0.0).clamp_(-0.5, 0.5)
     return torch.where(index == inner[0], index + offset, index.float())
 
 
-def _mean3(volume: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """(h, w) mean over the 3x3 neighbours of each pixel of `volume` (D, h, w) at that pixel's `index` (1, h, w)."""
+def _mean_of_cross(volume: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """(h, w) mean over each pixel and its four neighbours of `volume` (D, h, w) at that pixel's `index` (1, h, w)."""
     height, width = index.shape[1:]
     rows = torch.arange(height, device=index.device)[:, None]
     cols = torch.arange(width, device=index.device)[None]
-    total = torch.zeros((height, width), device=index.device)
-    for row in (-1, 0, 1):
-        for col in (-1, 0, 1):
-            total += volume[index[0], (rows + row).clamp(0, height - 1), (cols + col).clamp(0, width - 1)]
-    return total / 9.0
+    total = volume.gather(0, index)[0]
+    for row, col in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        total += volume[index[0], (rows + row).clamp(0, height - 1), (cols + col).clamp(0, width - 1)]
+    return total.mul_(1.0 / 5.0)

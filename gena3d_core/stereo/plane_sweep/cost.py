@@ -28,16 +28,19 @@ def warp(reference: Frame, source: Frame, rays: torch.Tensor, inverse_depth: tor
     T = source.T_camera_world @ reference.T_world_camera
     a = torch.einsum("ij,jhw->ihw", source.K @ T[:3, :3], rays)
     b = source.K @ T[:3, 3]
+    # grid_sample wants pixels as -1..1: scaling the projection instead spares passes over all hypotheses.
     height, width = source.gray.shape
+    sx, sy = 2.0 / (width - 1), 2.0 / (height - 1)
     z = a[2] + inverse_depth * b[2]
-    in_front = z > 1e-6
-    scale = torch.where(in_front, z, torch.ones_like(z)).reciprocal_()
-    x = (a[0] + inverse_depth * b[0]).mul_(scale).mul_(2.0 / (width - 1)).sub_(1.0)
-    y = (a[1] + inverse_depth * b[1]).mul_(scale).mul_(2.0 / (height - 1)).sub_(1.0)
-    valid = in_front & (x.abs() <= 1.0) & (y.abs() <= 1.0)
-    grid = torch.stack([x, y], dim=-1).view(1, -1, x.shape[-1], 2)
-    gray = F.grid_sample(source.gray[None, None], grid, padding_mode="border", align_corners=True)
-    return gray.view(x.shape), valid
+    scale = z.reciprocal()
+    grid = torch.empty((*z.shape, 2), device=z.device)
+    torch.mul((a[0] * sx - a[2]) + inverse_depth * (b[0] * sx - b[2]), scale, out=grid[..., 0])
+    torch.mul((a[1] * sy - a[2]) + inverse_depth * (b[1] * sy - b[2]), scale, out=grid[..., 1])
+    valid = (grid.abs().amax(dim=-1) <= 1.0) & (z > 1e-6)
+    gray = F.grid_sample(
+        source.gray[None, None], grid.view(1, -1, z.shape[-1], 2), padding_mode="border", align_corners=True
+    )
+    return gray.view(z.shape), valid
 
 
 def box_mean(images: torch.Tensor, radius: int) -> torch.Tensor:

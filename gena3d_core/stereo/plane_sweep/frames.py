@@ -15,11 +15,12 @@ from ...types import View
 class Frame:
     """One view at one resolution.
 
-    gray (h, w) float32 in [0, 1]; K (3, 3), K_inverse (3, 3); T_camera_world (4, 4), T_world_camera (4, 4):
-    float32 tensors on the device of the sweep.
+    gray (h, w) and color (3, h, w) float32 in [0, 1]; K (3, 3), K_inverse (3, 3); T_camera_world and
+    T_world_camera (4, 4): float32 tensors on the device of the sweep.
     """
 
     gray: torch.Tensor
+    color: torch.Tensor
     K: torch.Tensor
     K_inverse: torch.Tensor
     T_camera_world: torch.Tensor
@@ -38,13 +39,12 @@ class Frame:
 
 
 def make_frame(view: View, width: int, device: torch.device) -> Frame:
-    """The view with its colour reduced (never enlarged) to `width` columns, in grey."""
-    gray = cv2.cvtColor(view.color, cv2.COLOR_RGB2GRAY)
-    full_height, full_width = gray.shape
+    """The view with its image reduced (never enlarged) to `width` columns."""
+    full_height, full_width = view.color.shape[:2]
     width = min(width, full_width)
     height = max(1, round(full_height * width / full_width))
-    if (height, width) != gray.shape:
-        gray = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)
+    color = cv2.resize(view.color, (width, height), interpolation=cv2.INTER_AREA)
+    gray = cv2.cvtColor(color, cv2.COLOR_RGB2GRAY)
     scale = np.array([width / full_width, height / full_height, 1.0])
     K = view.intrinsics.matrix
     # Pixel centres are integers, so the image's corner lies at -0.5: that corner must stay fixed.
@@ -56,4 +56,11 @@ def make_frame(view: View, width: int, device: torch.device) -> Frame:
     def tensor(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(device)
 
-    return Frame(tensor(gray) / 255.0, tensor(K), tensor(np.linalg.inv(K)), tensor(np.linalg.inv(T)), tensor(T))
+    return Frame(
+        gray=tensor(gray) / 255.0,
+        color=tensor(np.moveaxis(color, -1, 0)) / 255.0,
+        K=tensor(K),
+        K_inverse=tensor(np.linalg.inv(K)),
+        T_camera_world=tensor(np.linalg.inv(T)),
+        T_world_camera=tensor(T),
+    )

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from .aggregation import semi_global, winner
 from .config import PlaneSweepConfig
 from .cost import cost_volume
+from .edges import EDGE_STEPS, largest_around, snap_to_color
 from .frames import Frame
 from .hypotheses import band, descent, fronto_parallel, horizontal, resample
 
@@ -67,16 +68,35 @@ def sweep_fine(
     """
     size = reference.gray.shape
     base = _enlarge(median3(coarse.inverse_depth), size)
+    if size[1] <= 2 * config.coarse_width:
+        base = _sharpen(reference, sources, base, step, config)
     hypotheses = band(base, step, config.band)
     volume = cost_volume(reference, sources, hypotheses, config.cost, config.window_radius)
     aggregated = semi_global(volume, reference.gray, config.penalty_small, config.penalty_large)
     fractional, index, _ = winner(aggregated, volume)
     return InverseDepth(
-        base + (fractional - config.band) * step,
+        snap_to_color(base + (fractional - config.band) * step, reference.color, step),
         volume.gather(0, index[None])[0],
         _enlarge(coarse.distinctness, size),
         step,
     )
+
+
+def _sharpen(
+    reference: Frame, sources: Sequence[Frame], base: torch.Tensor, step: float, config: PlaneSweepConfig
+) -> torch.Tensor:
+    """The map `base` (h, w) with its edges moved to where the images want them.
+
+    Windows of the coarsest resolution widen near surfaces by their radius, beyond the reach of a band of hypotheses.
+    So near edges the depths of both sides compete for every pixel, in the finer windows.
+    """
+    reach = 2 * config.window_radius + 2
+    candidates = torch.stack([base, largest_around(base, reach), -largest_around(-base, reach)])
+    volume = cost_volume(reference, sources, candidates, config.cost, config.window_radius)
+    # Away from edges the three agree but for the slope, and the map itself knows best.
+    volume[1:].masked_fill_((candidates[1:] - base).abs() < EDGE_STEPS * step, 1.0)
+    aggregated = semi_global(volume, reference.gray, config.penalty_large, config.penalty_large)
+    return candidates.gather(0, aggregated.argmin(dim=0, keepdim=True))[0]
 
 
 def _enlarge(image: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
