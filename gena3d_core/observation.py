@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from .amodal.occlusion import occlusion_masks
-from .geometry import camera
+from .errors import InputError
+from .geometry import camera, transforms
 from .geometry.registration import refine_poses_around
 from .stereo.carving import carve_free_space
-from .types import ObjectMask, ObjectObservation, Segmentation, View, VoxelGrid
+from .types import Float32Array, ObjectMask, ObjectObservation, Segmentation, View, VoxelGrid
 
 FREE_SPACE_PADDING = 0.25
 """Share of the object's longest observed side by which its free-space cube is larger on each side."""
@@ -31,16 +32,18 @@ def build_observations(
     align_objects: align the views once more around each object; its observation then carries views with poses that
     hold for this object, because errors of depth cameras differ from place to place.
     """
-    scene_views, scene_points = views, [camera.world_points(view) for view in views]
+    scene_views = views
+    # Poses change from object to object; points in the camera frames do not.
+    points_camera_m = [_points_camera_m(view) for view in views]
     observations = []
     for mask in segmentation.objects:
         views = scene_views
-        points_m, colors, view_index = _gather_points(views, scene_points, mask)
+        points_m, colors, view_index = _gather_points(views, points_camera_m, mask)
         if not len(points_m):
             continue
         if align_objects and len(np.unique(view_index)) > 1:
             views = _aligned(scene_views, points_m)
-            points_m, colors, view_index = _gather_points(views, [camera.world_points(view) for view in views], mask)
+            points_m, colors, view_index = _gather_points(views, points_camera_m, mask)
         observations.append(
             ObjectObservation(
                 id=mask.id,
@@ -66,14 +69,20 @@ def _aligned(views: Sequence[View], points_m: np.ndarray) -> list[View]:
     return refine_poses_around(views, (low + high) / 2.0, radius_m)[0]
 
 
+def _points_camera_m(view: View) -> Float32Array:
+    if view.depth_m is None:
+        raise InputError(f"view '{view.name}' has no depth after stereo")
+    return camera.backproject(view.depth_m, view.intrinsics)
+
+
 def _gather_points(
-    views: Sequence[View], points_of_view: Sequence[np.ndarray], mask: ObjectMask
+    views: Sequence[View], points_camera_m: Sequence[Float32Array], mask: ObjectMask
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """World points (N, 3), their colours (N, 3) and view indices (N,) of the masked pixels with valid depth."""
     points, colors, counts = [], [], []
-    for view, world, visible in zip(views, points_of_view, mask.visible_masks, strict=True):
-        chosen = visible & np.isfinite(world[..., 2])
-        points.append(world[chosen])
+    for view, in_camera, visible in zip(views, points_camera_m, mask.visible_masks, strict=True):
+        chosen = visible & np.isfinite(in_camera[..., 2])
+        points.append(transforms.apply(view.T_world_camera, in_camera[chosen]))
         colors.append(view.color[chosen])
         counts.append(len(points[-1]))
     index = np.repeat(np.arange(len(views), dtype=np.int32), counts)

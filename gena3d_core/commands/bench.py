@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ..pipeline import Pipeline
     from ..types import View
 
-ROS_BENCHMARKS = ("accumulator",)
+ROS_BENCHMARKS = {"latency": (), "accumulator": ("--seconds",)}
+"""Benchmark of `gena3d_ros.benchmark` -> its options that are given here."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,8 +104,10 @@ def _measure_nodes(seconds: int) -> list[dict[str, Any]]:
         print("nodes: not measured, because ROS 2 (rclpy) is not importable here")
         return []
     figures = []
-    for what in ROS_BENCHMARKS:
-        command = [sys.executable, "-m", "gena3d_ros.benchmark", what, "--seconds", str(seconds)]
+    given = {"--seconds": str(seconds)}
+    for what, options in ROS_BENCHMARKS.items():
+        arguments = [text for option in options for text in (option, given[option])]
+        command = [sys.executable, "-m", "gena3d_ros.benchmark", what, *arguments]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=seconds + 180, check=False)
         try:
             result = json.loads(done.stdout.strip().splitlines()[-1])

@@ -119,7 +119,8 @@ def refine_poses_around(
         if view.depth_m is None:
             depths.append(None)
             continue
-        offset = camera.world_points(view) - center.astype(np.float32)
+        center_camera = transforms.apply(transforms.inverse(view.T_world_camera), center).astype(np.float32)
+        offset = camera.backproject(view.depth_m, view.intrinsics) - center_camera
         with np.errstate(invalid="ignore"):
             inside = (offset * offset).sum(axis=-1) < radius_m**2
         depths.append(np.where(inside, view.depth_m, np.float32(np.nan)))
