@@ -37,15 +37,25 @@ def foot_pixels(
 ) -> Int32Array:
     """Labels extended to the lowest pixels, which the height threshold left out.
 
-    A pixel just above the plane belongs to an object when the object's footprint lies over it: walls stand on their
-    feet. Noise of the plane is kept out by a threshold of its own and by keeping to pixels linked to the object.
+    A pixel just above the plane belongs to an object when the object's footprint lies over it, or around it as the
+    rim of a plate does: walls stand on their feet. Noise of the plane is kept out by averaging over neighbours and by
+    keeping to pixels linked to the object.
     """
     with np.errstate(invalid="ignore"):
-        low = heights.height_m > np.maximum(0.003, 1.2 * heights.sigma_m)
-    foot = pixel_labels(regions, frame, surface, low & (labels == 0))
+        flat = np.abs(heights.height_m) < 0.015
+    share = cv2.blur(flat.astype(np.float32), (3, 3))
+    smooth = cv2.blur(np.where(flat, heights.height_m, 0.0).astype(np.float32), (3, 3)) / np.maximum(share, 1e-6)
+    low = flat & (labels == 0) & (smooth > np.maximum(0.003, 0.8 * heights.sigma_m))
+    foot = pixel_labels(_without_holes(regions), frame, surface, low)
     grown = np.where(labels > 0, labels, foot)
     # Components of the low pixels that do not touch their object are noise on the plane.
     return _linked(grown, labels)
+
+
+def _without_holes(regions: Int32Array) -> Int32Array:
+    """Regions with the cells that they enclose."""
+    holes = ndimage.binary_fill_holes(regions > 0) & (regions == 0)
+    return np.where(holes, nearest_label(regions, np.inf), regions).astype(np.int32)
 
 
 def _linked(grown: Int32Array, seeds: Int32Array) -> Int32Array:
