@@ -248,7 +248,8 @@ def _align(problem: _Problem, active: np.ndarray) -> tuple[Float64Array, np.ndar
             for pair in shape:
                 counts[[pair.source, pair.target]] += len(pair.residuals)
             step = _solve(shape + color, poses, problem)
-            poses = np.stack([_move(T, twist, problem.center) for T, twist in zip(poses, step, strict=True)])
+            for i in np.flatnonzero(active):
+                poses[i] = _move(poses[i], step[i], problem.center)
             if np.abs(step[:, 3:]).max() < 2e-4 and np.abs(step[:, :3]).max() < 2e-4:
                 break
     return poses, counts
