@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="RGB-D folder with annotations.json and objects_ref/")
     parser.add_argument("--views", type=integers(1), metavar="1,2,4", help="numbers of views (default: all there are)")
     parser.add_argument("--objects", metavar="NAME,NAME", help="only these objects (default: all)")
+    parser.add_argument(
+        "--whole-mesh", action="store_true", help="judge also what no camera saw, such as the closed underside"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one row a set of views to FILE")
     add_pipeline_arguments(parser)
 
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     folder = RgbdFolder.open(args.data)
     sets = _chosen_sets(metric.read_sparse_sets(args.data), args)
     withheld = args.stereo == "plane_sweep"
-    runner = _Runner(make_pipeline(args), folder if withheld else None)
+    runner = _Runner(make_pipeline(args), folder if withheld else None, args.whole_mesh)
     with tqdm(total=len(sets), disable=None, desc="sets", unit="set") as bar:
 
         def advance(_: metric.RecordingRow) -> None:
@@ -65,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
             "schema": 1,
             "command": "evaluate recording",
             "stereo": args.stereo,
+            "whole_mesh": args.whole_mesh,
             "rows": [
                 {"method": args.generator, **row, "seconds": seconds}
                 for row, seconds in zip(metric.rows_to_json(rows), runner.seconds, strict=True)
@@ -106,11 +110,13 @@ def _without_depth(view: View) -> View:
 class _Runner:
     """Runs the pipeline on each set and remembers what the metric does not ask for.
 
-    recorded: where to look up the depth that the stereo matcher was not shown; None: it was shown.
+    recorded: where to look up the depth that the stereo matcher was not shown; None: it was shown
+    whole_mesh: hand on what no camera saw as if it had been seen
     """
 
     pipeline: Pipeline
     recorded: RgbdFolder | None
+    whole_mesh: bool
     seconds: list[float | None] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     depth_pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
@@ -129,7 +135,8 @@ class _Runner:
         self.seconds.append(result.scene.timings_s["total"])
         if self.recorded is not None:
             self._compare_depth(self.recorded, result.views)
-        return [transformed(entry.mesh, entry.T_world_object) for entry in result.scene.objects]
+        meshes = [transformed(entry.mesh, entry.T_world_object) for entry in result.scene.objects]
+        return [replace(mesh, vertex_observed=None) for mesh in meshes] if self.whole_mesh else meshes
 
     def _compare_depth(self, recorded: RgbdFolder, views: Sequence[View]) -> None:
         from ..metrics.depth import texture_mask
