@@ -29,6 +29,8 @@ class MergeConfig:
     """Largest step of depth from a front rim to the far inner wall of the same object."""
     min_pixels: int = 40
     """A region with fewer pixels in a view does not show there where its foot is."""
+    max_bulge_per_m: float = 6.0
+    """Curvature across the picture above which a surface bulges towards the camera, as no inside does."""
     min_pairs: int = 4
     """Fewer neighbouring pixels prove nothing."""
 
@@ -71,7 +73,7 @@ def merge_regions(
     for image, surface, height, span in zip(labels, surfaces, heights, columns, strict=True):
         contacts = _contacts(image, surface, height)
         pairs.append(_same_surface(contacts, peaks, config))
-        front, back = _behind_rim(contacts, span, peaks, feet, config)
+        front, back = _behind_rim(contacts, span, peaks, feet, _bulge(image, surface, count), config)
         # The inside of a vessel lies within its outline in every view; what stands behind it does not.
         nested = np.all([_nested(front, back, other) for other in columns], axis=0)
         pairs.append((front[nested], back[nested]))
@@ -123,10 +125,10 @@ def _same_surface(contacts: _Contacts, peaks: np.ndarray, config: MergeConfig) -
 
 
 def _behind_rim(
-    contacts: _Contacts, span: _Span, peaks: np.ndarray, feet: np.ndarray, config: MergeConfig
+    contacts: _Contacts, span: _Span, peaks: np.ndarray, feet: np.ndarray, bulge: np.ndarray, config: MergeConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Couples (front, back) where the back seems the far inside of the front: it shows only above the front's rim,
-    is no wider and no higher, and no view sees anything of its foot."""
+    is no wider and no higher, hollow or flat, and no view sees anything of its foot."""
     count = len(peaks)
     within = contacts.step_m < config.rim_gap_m
     key = contacts.near[within].astype(np.int64) * count + contacts.far[within]
@@ -137,7 +139,21 @@ def _behind_rim(
     keep &= overlap > NESTED_SHARE * (span.right[back] - span.left[back] + 1)
     keep &= peaks[back] < 1.15 * peaks[front] + 0.005
     keep &= feet[back] > 0.3 * peaks[front]
+    keep &= bulge[back] < config.max_bulge_per_m
     return front[keep], back[keep]
+
+
+def _bulge(labels: Int32Array, surface: Surface, count: int) -> np.ndarray:
+    """(R + 1,) curvature, per metre, of each region across the picture: positive where it bulges to the camera."""
+    R = surface.view.T_world_camera[:3, :3].astype(np.float32)
+    known = (labels > 0) & np.isfinite(surface.normals[..., 0])
+    group = labels[known]
+    across, turn = surface.points[known] @ R[:, 0], surface.normals[known] @ R[:, 0]
+    size = np.maximum(np.bincount(group, minlength=count), 1)
+    mean_across, mean_turn = (np.bincount(group, v, minlength=count) / size for v in (across, turn))
+    variance = np.bincount(group, (across - mean_across[group]) ** 2, minlength=count) / size
+    covariance = np.bincount(group, (across - mean_across[group]) * (turn - mean_turn[group]), minlength=count) / size
+    return np.where(size >= 20, covariance / np.maximum(variance, 1e-6), 0.0)
 
 
 def _columns(labels: Int32Array, count: int, min_pixels: int) -> _Span:
