@@ -66,7 +66,6 @@ class ReconstructionNode(LifecycleNode):
         super().__init__(node_name, **kwargs)
         self._worker = LatestOnlyWorker()
         self._broadcaster = TransformBroadcaster(self)
-        self._views_group = MutuallyExclusiveCallbackGroup()
         services_group = MutuallyExclusiveCallbackGroup()
         for service_type, name, callback in (
             (GetObjects, "get_objects", self._on_get_objects),
@@ -84,18 +83,20 @@ class ReconstructionNode(LifecycleNode):
     def activate(self) -> None:
         with self._gate:
             self._open = True
+        # Groups of their own, new each time: what is destroyed while the executor takes it leaves its group locked.
         self._subscription = self.create_subscription(
             ViewSet,
             "view_set",
             self.guarded(self._on_view_set),
             qos.latched(),
-            callback_group=self._views_group,
+            callback_group=MutuallyExclusiveCallbackGroup(),
             qos_overriding_options=qos.overridable(),
         )
         rate_hz = self.parameters.values.tf_rate_hz
+        timers_group = MutuallyExclusiveCallbackGroup()
         periods_s = {self._serve_newcomers: 0.5, **({self._send_transforms: 1.0 / rate_hz} if rate_hz > 0 else {})}
         self._output_timers = [
-            self.create_timer(period_s, self.guarded(callback), clock=self.steady_clock)
+            self.create_timer(period_s, self.guarded(callback), callback_group=timers_group, clock=self.steady_clock)
             for callback, period_s in periods_s.items()
         ]
 
