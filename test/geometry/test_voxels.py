@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -17,18 +17,21 @@ shapes = st.tuples(*[st.integers(1, 12)] * 3)
 indices = arrays(np.int64, st.tuples(st.integers(1, 20), st.just(3)), elements=st.integers(-50, 50))
 
 
+@settings(deadline=None)
 @given(indices, origins, sizes)
 def test_center_of_a_voxel_lies_in_it(index, origin, size):
     centers = voxels.index_to_center(index, origin, size)
     np.testing.assert_array_equal(voxels.points_to_index(centers, origin, size), index)
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, (10, 3), elements=coordinate), origins, sizes)
 def test_a_point_is_within_half_a_voxel_of_its_center(points, origin, size):
     centers = voxels.index_to_center(voxels.points_to_index(points, origin, size), origin, size)
     assert (np.abs(centers - points) <= size * (0.5 + 1e-6) + 1e-12).all()
 
 
+@settings(deadline=None)
 @given(origins, sizes, shapes)
 def test_centers_agree_with_indices(origin, size, shape):
     centers = voxels.voxel_centers(origin, size, shape)
@@ -37,12 +40,14 @@ def test_centers_agree_with_indices(origin, size, shape):
     np.testing.assert_allclose(centers, voxels.index_to_center(index, origin, size))
 
 
+@settings(deadline=None)
 @given(arrays(bool, shapes), origins, sizes)
 def test_occupancy_survives_the_way_over_points(occupancy, origin, size):
     centers = voxels.occupied_centers(occupancy, origin, size)
     np.testing.assert_array_equal(voxels.points_to_occupancy(centers, origin, size, occupancy.shape), occupancy)
 
 
+@settings(deadline=None)
 @given(arrays(bool, (4, 6, 8)), st.sampled_from([1, 2]))
 def test_downsampling_keeps_every_occupied_place(occupancy, factor):
     coarse = voxels.downsample_occupancy(occupancy, factor)
@@ -51,6 +56,7 @@ def test_downsampling_keeps_every_occupied_place(occupancy, factor):
     assert (voxels.upsample(filled, factor) <= occupancy).all()
 
 
+@settings(deadline=None)
 @given(arrays(np.uint8, (4, 4, 4), elements=st.integers(0, 2)))
 def test_downsampled_states_never_claim_more_free_space(state):
     grid = VoxelGrid(np.zeros(3), 0.1, state)
@@ -61,6 +67,7 @@ def test_downsampled_states_never_claim_more_free_space(state):
     assert (spread[state == VoxelGrid.SURFACE] == VoxelGrid.SURFACE).all()
 
 
+@settings(deadline=None)
 @given(origins, arrays(np.float64, 3, elements=st.floats(0.01, 3.0)), sizes)
 def test_shape_covers_the_bounds(low, extent, size):
     shape = np.array(voxels.shape_of_bounds(low, low + extent, size))

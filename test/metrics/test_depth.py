@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gena3d_core.errors import InputError
 from gena3d_core.metrics.depth import depth_error, texture_mask
 
 
+@settings(deadline=None)
 @given(st.floats(-0.5, 0.5), st.floats(0.1, 10.0))
 def test_a_constant_ratio_is_found(ratio, depth):
     reference = np.full((4, 5), depth, dtype=np.float32)

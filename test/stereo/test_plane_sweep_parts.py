@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gena3d_core.geometry.transforms import look_at
@@ -53,6 +53,7 @@ def test_semi_global_matches_its_definition(rng, shape):
     np.testing.assert_allclose(fast.numpy(), semi_global_slow(volume, gray, 0.1, 0.4), atol=1e-5)
 
 
+@settings(deadline=None)
 @given(st.floats(1.0, 8.0), st.floats(0.001, 0.1))
 def test_winner_finds_the_vertex_of_a_parabola(vertex, curvature):
     steps = torch.arange(10, dtype=torch.float32)
@@ -71,6 +72,7 @@ def test_winner_is_distinct_only_when_alone():
     assert (winner(twins, twins)[2] < 1e-6).all()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3))
 def test_box_mean_is_the_mean_of_windows(radius):
     image = torch.from_numpy(np.random.default_rng(radius).uniform(size=(2, 12, 15)).astype(np.float32))
@@ -105,6 +107,7 @@ def test_fusion_ignores_sources_that_do_not_see_the_surface():
     )
 
 
+@settings(deadline=None)
 @given(st.permutations(range(4)))
 def test_fusion_does_not_depend_on_the_order_of_sources(order):
     rng = np.random.default_rng(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from .frames import Frame, make_frame
 from .preparation import prepare
 from .sources import SweepPlan, disparity_range_px, plan_sweep
 from .sweep import InverseDepth, sweep_coarse, sweep_fine
+from .workers import map_views
 
 
 class PlaneSweep:
@@ -87,20 +89,22 @@ class _Sweep:
         frames: list[Frame] = []
         for width in widths:
             frames = [make_frame(view, width, self.device) for view in self.views]
-            results = [self._sweep_view(i, frames, results[i]) for i in range(len(self.views))]
+            sweep = partial(self._sweep_view, frames=frames, coarser=results)
+            results = map_views(sweep, range(len(self.views)), self.device)
         return self._finish(frames, results)
 
-    def _sweep_view(self, index: int, frames: list[Frame], coarser: InverseDepth | None) -> InverseDepth | None:
+    def _sweep_view(self, index: int, frames: list[Frame], coarser: list[InverseDepth | None]) -> InverseDepth | None:
         plan = self.plans[index]
         if plan is None:
             return None
         view, sources = self.views[index], [frames[i] for i in plan.sources]
         scale = frames[index].gray.shape[1] / view.intrinsics.width
         disparity_px = scale * disparity_range_px(view, [self.views[i] for i in plan.sources], plan.near_m, plan.far_m)
-        if coarser is None:
+        before = coarser[index]
+        if before is None:
             return sweep_coarse(frames[index], sources, plan.near_m, plan.far_m, disparity_px, self.config)
         step = (1.0 / plan.near_m - 1.0 / plan.far_m) / disparity_px
-        return sweep_fine(frames[index], sources, coarser, step, self.config)
+        return sweep_fine(frames[index], sources, before, step, self.config)
 
     def _finish(self, frames: list[Frame], results: list[InverseDepth | None]) -> list[View]:
         depths = []
@@ -111,12 +115,13 @@ class _Sweep:
             depth_m = 1.0 / result.inverse_depth.clamp(min=1e-6)
             inside = (depth_m >= 0.8 * plan.near_m) & (depth_m <= 1.25 * plan.far_m)
             depths.append(torch.where(inside, depth_m, float("nan")))
-        return [self._finish_view(i, frames, depths, result) for i, result in enumerate(results)]
+        finish = partial(self._finish_view, frames=frames, depths=depths, results=results)
+        return map_views(finish, range(len(self.views)), self.device)
 
     def _finish_view(
-        self, index: int, frames: list[Frame], depths: list[torch.Tensor], result: InverseDepth | None
+        self, index: int, frames: list[Frame], depths: list[torch.Tensor], results: list[InverseDepth | None]
     ) -> View:
-        view, plan = self.views[index], self.plans[index]
+        view, plan, result = self.views[index], self.plans[index], results[index]
         shape = (view.intrinsics.height, view.intrinsics.width)
         if result is None or plan is None:
             return replace(
