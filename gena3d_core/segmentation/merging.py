@@ -77,12 +77,14 @@ def merge_regions(
         peaks = np.maximum(peaks, group_percentile(image, height.height_m, 97.0, count))
         feet = np.where(seen, np.minimum(feet, group_percentile(image, height.height_m, 5.0, count)), feet)
     sheet = _sheets(labels, surfaces, heights, peaks, config)
+    tall = peaks >= config.sheet_top_m
     columns = [_columns(image, count, config.min_pixels) for image in labels]
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for image, surface, height, span in zip(labels, surfaces, heights, columns, strict=True):
         contacts = _contacts(image, surface, height)
         a, b = _same_surface(contacts, peaks, config)
-        pairs.append((a[sheet[a] == sheet[b]], b[sheet[a] == sheet[b]]))
+        apart = (sheet[a] & tall[b]) | (sheet[b] & tall[a])
+        pairs.append((a[~apart], b[~apart]))
         front, back = _behind_rim(contacts, span, peaks, feet, _bulge(image, surface, count), config)
         # The inside of a vessel lies within its outline in every view; what stands behind it does not.
         nested = np.all([_nested(front, back, other) for other in columns], axis=0)
