@@ -1,0 +1,1 @@
+"""Checkpoints: families, loading, key names of the published files, numerical verification."""

@@ -1,0 +1,53 @@
+"""Published networks: constructor arguments as their config files state them -> our module and its key map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from ...errors import InputError
+from ..key_maps import KeyMap
+from ..load import load_state
+
+
+class PublishedModel(NamedTuple):
+    """A module with fresh parameters, and the table that takes published parameter names to its own."""
+
+    module: nn.Module
+    key_map: KeyMap
+
+
+Builder = Callable[[Mapping[str, Any]], PublishedModel]
+
+BUILDERS: dict[str, str] = {
+    "SparseStructureFlowModel": "sparse_structure:flow",
+    "SparseStructureFlowModelMaskAsCondWeighted": "sparse_structure:amodal_flow",
+    "SparseStructureEncoder": "sparse_structure:encoder",
+    "SparseStructureDecoder": "sparse_structure:decoder",
+    "SLatFlowModel": "structured_latent:flow",
+    "SLatFlowModelMaskAsCondWeighted": "structured_latent:amodal_flow",
+    "SLatEncoder": "structured_latent:encoder",
+    "SLatMeshDecoder": "structured_latent:mesh_decoder",
+    "SLatGaussianDecoder": "structured_latent:gaussian_decoder",
+    "SLatRadianceFieldDecoder": "structured_latent:radiance_field_decoder",
+    "DinoVisionTransformer": "image_encoders:dinov2",
+}
+"""Class name in the published configs -> 'module:function' of this package. `Elastic...` classes are the same."""
+
+
+def build_published(name: str, constructor: Mapping[str, Any]) -> PublishedModel:
+    """Our module for a published class; raises `InputError` for an unknown class or an option that it cannot have."""
+    name = name.split()[0].removeprefix("Elastic")
+    if name not in BUILDERS:
+        raise InputError(f"network '{name}' is not supported yet; known: {', '.join(BUILDERS)}")
+    module, function = BUILDERS[name].split(":")
+    return getattr(import_module(f"{__name__}.{module}"), function)(constructor)
+
+
+def load_published(name: str, constructor: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> nn.Module:
+    """`build_published` with the weights in place, in eval mode."""
+    module, key_map = build_published(name, constructor)
+    return load_state(module, weights, key_map, source)

@@ -1,0 +1,68 @@
+"""Transformer blocks of the object-level flow models, in both stages: TRELLIS, Amodal3R and GENA3D."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from ..errors import InputError
+from ..nn.blocks import SubLayer, TransformerBlock
+from ..nn.layers import CrossAttention, FeedForward, GatedCrossAttention, SelfAttention
+from ..nn.norms import HeadRMSNorm
+
+ADALN = "adaLN_modulation"
+
+
+@dataclass(frozen=True)
+class FlowBlockConfig:
+    """Sizes and sub-layers of a block.
+
+    occlusion_attention  Amodal3R: attention to the occluded-ratio tokens after that to the image
+    fusion_norm          GENA3D eq. 3: layer norm after the fusion of the views
+    stereo_attention     GENA3D eq. 4-6: attention to the tokens of the partial cloud; zero at the start of training
+    gating               whether that attention is gated (eq. 6)
+    """
+
+    width: int
+    context_width: int
+    heads: int
+    mlp_ratio: float = 4.0
+    qk_rms_norm: bool = False
+    qk_rms_norm_cross: bool = False
+    share_mod: bool = False
+    occlusion_attention: bool = False
+    fusion_norm: bool = False
+    stereo_attention: bool = False
+    gating: bool = True
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise InputError(f"width {self.width} is not a multiple of the number of heads {self.heads}")
+
+
+def flow_sublayers(config: FlowBlockConfig) -> list[SubLayer]:
+    """The residual sub-layers in their order."""
+    C, L, H = config.width, config.context_width, config.heads
+    self_norm = HeadRMSNorm if config.qk_rms_norm else None
+    cross_norm = HeadRMSNorm if config.qk_rms_norm_cross else None
+    layers = [
+        SubLayer("self_attn", partial(SelfAttention, C, H, qk_norm=self_norm), modulation=ADALN),
+        SubLayer(
+            "cross_attn",
+            partial(CrossAttention, C, L, H, qk_norm=cross_norm, fusion_norm=config.fusion_norm),
+            affine_norm=True,
+        ),
+    ]
+    if config.occlusion_attention:
+        layers.append(SubLayer("cross_attn_mask", partial(CrossAttention, C, L, H, qk_norm=cross_norm)))
+    if config.stereo_attention:
+        # Its context are tokens of the flow's own input layer, hence the width.
+        kind = GatedCrossAttention if config.gating else CrossAttention
+        layers.append(SubLayer("stereo_attn", partial(kind, C, C, H, qk_norm=cross_norm), affine_norm=True))
+    layers.append(SubLayer("mlp", partial(FeedForward, C, config.mlp_ratio), modulation=ADALN))
+    return layers
+
+
+def flow_block(config: FlowBlockConfig) -> TransformerBlock:
+    """One block."""
+    return TransformerBlock(config.width, flow_sublayers(config), own_modulation=not config.share_mod)

@@ -1,0 +1,1 @@
+"""Layers that every network here is made of: attention, norms, embeddings, transformer blocks, sparse tensors."""

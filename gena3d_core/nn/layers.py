@@ -1,0 +1,172 @@
+"""Operations of residual sub-layers: self-attention, cross-attention, feed-forward.
+
+An operation is called as operation(x, context): x (B, N, C) is the normed stream, context what `contexts` holds under
+the name of its sub-layer (see `nn.blocks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .attention import attention
+
+HeadNorm = Callable[[int, int], nn.Module]
+"""Makes the norm of queries or keys from (heads, head width)."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Keys and values of a context, projected once and valid along a whole sampling path.
+
+    keys, values  (P, L, H, D)
+    key_bias      (P, L) added to the logits, or None
+    owner         (P,) int64: the row of the stream that each of the P entries serves; None: entry p serves row p
+    weight        (P,) share of each entry in its row's average, summing to 1 in each row; None with owner None
+    rows          number of leading rows of the stream that are served
+    constant      (C,) what the operation gives in all rows after these (the unconditional branch), or None
+    """
+
+    keys: Tensor
+    values: Tensor
+    rows: int
+    key_bias: Tensor | None = None
+    owner: Tensor | None = None
+    weight: Tensor | None = None
+    constant: Tensor | None = None
+
+
+class SelfAttention(nn.Module):
+    """Self-attention inside each row of (B, N, C); a context, if any, is the (B, N) bias of the keys (padding)."""
+
+    def __init__(self, width: int, heads: int, *, qk_norm: HeadNorm | None = None) -> None:
+        super().__init__()
+        self.heads, self.attention_backend = heads, "sdpa"
+        self.to_qkv = nn.Linear(width, 3 * width)
+        self.to_out = nn.Linear(width, width)
+        self.q_norm = qk_norm(heads, width // heads) if qk_norm else None
+        self.k_norm = qk_norm(heads, width // heads) if qk_norm else None
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys, values (B, N, H, D)."""
+        q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(dim=-3)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        return q, k, v
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        q, k, v = self.project(x)
+        return self.to_out(attention(q, k, v, key_bias=context, backend=self.attention_backend).flatten(-2))
+
+
+class CrossAttention(nn.Module):
+    """Attention of the stream to a context (P, L, C_context) whose keys and values are projected apart.
+
+    Several entries of the context (views) may serve one row of the stream: their results are averaged with the
+    context's weights (GENA3D eq. 2-3), once for all heads and before the output projection, which is linear;
+    `fusion_norm` adds the layer norm after that.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        context_width: int,
+        heads: int,
+        *,
+        qk_norm: HeadNorm | None = None,
+        fusion_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.heads, self.attention_backend = heads, "sdpa"
+        self.to_q = nn.Linear(width, width)
+        self.to_kv = nn.Linear(context_width, 2 * width)
+        self.to_out = nn.Linear(width, width)
+        self.q_norm = qk_norm(heads, width // heads) if qk_norm else None
+        self.k_norm = qk_norm(heads, width // heads) if qk_norm else None
+        self.fusion_norm = nn.LayerNorm(width) if fusion_norm else None
+
+    def project(
+        self,
+        context: Tensor,
+        *,
+        key_bias: Tensor | None = None,
+        owner: Tensor | None = None,
+        weight: Tensor | None = None,
+        rows: int | None = None,
+    ) -> Context:
+        """Keys and values of `context` (P, L, C_context); the rest as in `Context`."""
+        keys, values = self.to_kv(context.to(self.to_kv.weight.dtype)).unflatten(-1, (2, self.heads, -1)).unbind(-3)
+        if self.k_norm is not None:
+            keys = self.k_norm(keys)
+        return Context(keys, values, len(keys) if rows is None else rows, key_bias, owner, weight)
+
+    def constant_output(self) -> Tensor:
+        """(C,) what any query gets from an all-zero context: every value is the bias, so the weights do not matter."""
+        return self._output(self.to_kv.bias.chunk(2)[1])
+
+    def forward(self, x: Tensor, context: Context | Tensor) -> Tensor:
+        """x (B, N, C); a tensor (C,) as context stands for an all-zero one (see `constant_output`)."""
+        if isinstance(context, Tensor):
+            return context.expand_as(x)
+        served = self._attend(x[: context.rows], context)
+        if context.constant is None:
+            return served
+        return torch.cat([served, context.constant.expand(len(x) - context.rows, *x.shape[1:])])
+
+    def _attend(self, x: Tensor, context: Context) -> Tensor:
+        q = self.to_q(x).unflatten(-1, (self.heads, -1))
+        if self.q_norm is not None:
+            q = self.q_norm(q)
+        if context.owner is not None:
+            q = q[context.owner]
+        found = attention(
+            q, context.keys, context.values, key_bias=context.key_bias, backend=self.attention_backend
+        ).flatten(-2)
+        if context.owner is not None and context.weight is not None:
+            # Sums in float32: with 20 views half precision would lose the small shares.
+            weighted = found.float() * context.weight.float()[:, None, None]
+            found = weighted.new_zeros(x.shape).index_add(0, context.owner, weighted).to(found.dtype)
+        return self._output(found)
+
+    def _output(self, found: Tensor) -> Tensor:
+        out = self.to_out(found)
+        return out if self.fusion_norm is None else self.fusion_norm(out)
+
+
+class GatedCrossAttention(CrossAttention):
+    """Cross-attention whose keys carry a learned gate: logits + log(g + ε), g = σ(MLP(context)) (GENA3D eq. 6).
+
+    The gate depends on the token only, so it is a bias of the keys, the same for all heads. The MLP halves the
+    width, then ReLU, then one number; its sigmoid is applied once.
+    """
+
+    GATE_EPS = 1e-6
+
+    def __init__(self, width: int, context_width: int, heads: int, *, qk_norm: HeadNorm | None = None) -> None:
+        super().__init__(width, context_width, heads, qk_norm=qk_norm)
+        self.gate = nn.Sequential(
+            nn.Linear(context_width, context_width // 2), nn.ReLU(), nn.Linear(context_width // 2, 1)
+        )
+
+    def project(self, context: Tensor, **packing: Any) -> Context:
+        """As `CrossAttention.project`, with the bias of the gate."""
+        gate = torch.sigmoid(self.gate(context.to(self.to_kv.weight.dtype)).float()).squeeze(-1)
+        return super().project(context, key_bias=torch.log(gate + self.GATE_EPS), **packing)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers around a GELU (tanh approximation unless `exact_gelu`)."""
+
+    def __init__(self, width: int, ratio: float = 4.0, *, exact_gelu: bool = False) -> None:
+        super().__init__()
+        hidden = int(width * ratio)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU("none" if exact_gelu else "tanh"), nn.Linear(hidden, width)
+        )
+
+    def forward(self, x: Tensor, context: None = None) -> Tensor:
+        return self.mlp(x)

@@ -1,0 +1,40 @@
+"""Normalisation layers; all compute in float32 and return the input's dtype."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BLOCK_EPS = 1e-6
+"""Epsilon of layer norms inside transformer blocks; norms before output layers use torch's 1e-5."""
+
+
+class LayerNorm32(nn.LayerNorm):
+    """Layer norm over the last axis, computed in float32 whatever the dtype of input and parameters."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = None if self.weight is None else self.weight.float()
+        bias = None if self.bias is None else self.bias.float()
+        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+
+
+class ChannelLayerNorm32(LayerNorm32):
+    """Layer norm over the channel axis of (B, C, ...) grids."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class HeadRMSNorm(nn.Module):
+    """Each head's vector scaled to length sqrt(D) and by a learned gain: x (..., H, D) -> same shape."""
+
+    def __init__(self, heads: int, head_width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(heads, head_width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        unit = F.normalize(x.float(), dim=-1)
+        return (unit * (self.gamma.float() * math.sqrt(x.shape[-1]))).to(x.dtype)
