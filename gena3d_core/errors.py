@@ -22,6 +22,10 @@ class MissingDependencyError(Gena3DError, ImportError):
         super().__init__(f"{needed_for} needs '{package}': pip install {pip_name or package}")
 
 
+class MemoryBudgetError(Gena3DError, MemoryError):
+    """Not even a single object fits into memory, or into the budget that the caller set."""
+
+
 class CancelledError(Gena3DError):
     """The caller asked to stop; nothing was published or written."""
 

@@ -1,0 +1,1 @@
+"""Generators that sample flow models: observations -> conditions -> occupancy -> structured latents -> meshes."""
