@@ -21,6 +21,56 @@ FLOW_BLOCK: KeyMap = (
 """Transformer blocks of the flow models; Amodal3R's second cross-attention has a norm without parameters."""
 
 
+POSITION_HEAD: KeyMap = (
+    (r"(trunk\.\d+)\.(adaLN_modulation)\.", r"\1.modulations.\2."),
+    (r"(trunk\.\d+)\.(attn|mlp)\.", r"\1.operations.\2."),
+    (r"\.([qk])_rms_norm\.", r".\1_norm."),
+)
+"""SceneGen's position head."""
+
+SCENE_FLOW: KeyMap = (
+    (r"(blocks\.\d+)\.norm4\.", r"\1.norms.global_attn."),
+    (r"(blocks\.\d+)\.(adaLN_modulation_global)\.", r"\1.modulations.\2."),
+    (r"(blocks\.\d+)\.(global_attn|global_cross_attn)\.", r"\1.operations.\2."),
+    *FLOW_BLOCK,
+    *POSITION_HEAD,
+)
+"""SceneGen's flow: the scene's attentions beside the object's."""
+
+
+DINOV2: KeyMap = (
+    (r"patch_embed\.proj\.", "patch_embed."),
+    (r"blocks\.\d+\.(\d+)\.", r"blocks.\1."),
+    (r"(blocks\.\d+)\.norm1\.", r"\1.norms.attn."),
+    (r"(blocks\.\d+)\.norm2\.", r"\1.norms.mlp."),
+    (r"(blocks\.\d+)\.ls1\.gamma", r"\1.gains.attn"),
+    (r"(blocks\.\d+)\.ls2\.gamma", r"\1.gains.mlp"),
+    (r"(blocks\.\d+)\.attn\.qkv\.", r"\1.operations.attn.to_qkv."),
+    (r"(blocks\.\d+)\.attn\.proj\.", r"\1.operations.attn.to_out."),
+    (r"(blocks\.\d+)\.mlp\.fc1\.", r"\1.operations.mlp.mlp.0."),
+    (r"(blocks\.\d+)\.mlp\.fc2\.", r"\1.operations.mlp.mlp.2."),
+)
+"""DINOv2 as the torch hub names it, blocks in one list or in chunks."""
+
+DINOV2_TRANSFORMERS: KeyMap = (
+    (r"^dinov2_with_registers\.", ""),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed."),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.", ""),
+    (r"^layernorm\.", "norm."),
+    (r"^encoder\.layer\.", "blocks."),
+    (r"\.norm1\.", ".norms.attn."),
+    (r"\.norm2\.", ".norms.mlp."),
+    (r"\.layer_scale1\.lambda1$", ".gains.attn"),
+    (r"\.layer_scale2\.lambda1$", ".gains.mlp"),
+    (r"\.attention\.attention\.qkv\.", ".operations.attn.to_qkv."),
+    (r"\.attention\.output\.dense\.", ".operations.attn.to_out."),
+    (r"\.mlp\.fc1\.", ".operations.mlp.mlp.0."),
+    (r"\.mlp\.fc2\.", ".operations.mlp.mlp.2."),
+)
+"""DINOv2 as the package `transformers` names it, once queries, keys and values are one linear layer."""
+
+
 def rename(weights: Mapping[str, Tensor], key_map: KeyMap) -> dict[str, Tensor]:
     """The weights under our names; raises `DataFormatError` if two published names meet in one of ours."""
     renamed: dict[str, Tensor] = {}
