@@ -172,7 +172,7 @@ class ReconstructionParameters(NodeParameters):
     refine_poses: bool = parameter(True, "align the views to one another before their depth is merged")
     max_faces: int = parameter(20_000, "face budget of each mesh", bounds=(4, 1_000_000))
     watertight: bool = parameter(False, "close every mesh, also where nothing was seen")
-    device: str = parameter("cpu", "torch device of the stages that use torch: cpu, cuda, cuda:1, ...")
+    device: str = parameter("cpu", "torch device of the stages that use torch: cpu, or the name of an accelerator")
     hypotheses: int = parameter(
         1, "samples of each object that the generator draws in automatic work", bounds=(1, 64), live=True
     )

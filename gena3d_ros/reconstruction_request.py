@@ -68,9 +68,10 @@ def make_pipeline(parameters: ReconstructionParameters) -> PipelineLike:
 
 def release_gpu_memory() -> None:
     """Give memory that torch keeps for models which are gone back to the GPU."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    if "torch" in sys.modules:
+        from gena3d_core.device import release_cached_memory
+
+        release_cached_memory()
 
 
 def reconstruct(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -106,12 +105,12 @@ def scene_health(scene: Scene | None) -> Health:
 
 def gpu_health(device: str) -> Iterator[Health]:
     """GPU memory that torch holds, where the node works on a GPU."""
-    torch = sys.modules.get("torch")
-    if device.startswith("cuda") and torch is not None and torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info(device)
-        values = {
-            "allocated_mb": torch.cuda.memory_allocated(device) / 2**20,
-            "reserved_mb": torch.cuda.memory_reserved(device) / 2**20,
-            "free_mb": free / 2**20,
-        }
-        yield Health("gpu", WARN if free < 0.05 * total else OK, f"{values['allocated_mb']:.0f} MB in use", values)
+    if device == "cpu":
+        return
+    from gena3d_core.device import memory_bytes  # imports torch, which a node that idles does not need
+
+    memory = memory_bytes(device)
+    if memory:
+        values = {f"{name}_mb": memory[name] / 2**20 for name in ("allocated", "reserved", "free")}
+        scarce = memory["free"] < 0.05 * memory["total"]
+        yield Health("gpu", WARN if scarce else OK, f"{values['allocated_mb']:.0f} MB in use", values)

@@ -92,7 +92,9 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--segmenter", default="tabletop", metavar="NAME", help="finds the objects (default: tabletop)")
     group.add_argument("--generator", default="observed", metavar="NAME", help="completes them (default: observed)")
     group.add_argument("--checkpoint", metavar="NAME|DIR", help="weights of the generator")
-    group.add_argument("--device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: auto)")
+    group.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="torch device (default: auto, the accelerator if any)"
+    )
     group.add_argument("--no-refine", action="store_true", help="trust the recorded poses as they are")
     group.add_argument(
         "--max-faces", type=integer(4), default=20_000, metavar="N", help="face budget of each mesh (default: 20000)"

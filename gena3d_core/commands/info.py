@@ -16,20 +16,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one `name: value` line each."""
-    import torch
-
     from .. import __version__
+    from ..device import device_names
     from ..generation import GENERATORS
     from ..segmentation import SEGMENTERS
     from ..stereo import STEREO_MATCHERS
 
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     lines = {
         "gena3d": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
         **{name: _version(name) for name in PACKAGES},
-        "devices": ", ".join(["cpu", *cuda]),
+        "devices": ", ".join(device_names()),
         "stereo": ", ".join(sorted(STEREO_MATCHERS)),
         "segmenters": ", ".join(sorted(SEGMENTERS)),
         "generators": ", ".join(sorted(GENERATORS)),

@@ -7,6 +7,7 @@ import argparse
 import torch
 from tqdm import tqdm
 
+from ..device import default_device
 from ..errors import InputError
 from ..generation import GENERATORS
 from ..pipeline import Pipeline, PipelineConfig
@@ -38,9 +39,9 @@ def make_pipeline(args: argparse.Namespace) -> Pipeline:
 
 
 def checked_device(name: str) -> str:
-    """A torch device that exists: `auto` is CUDA where there is one. Raises `UsageError`."""
+    """A torch device that exists: `auto` is the machine's accelerator where it has one. Raises `UsageError`."""
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return default_device()
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

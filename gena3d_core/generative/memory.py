@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-import torch
-
+from ..device import release_cached_memory
 from ..errors import InputError, MemoryBudgetError
 
 Result = TypeVar("Result")
@@ -78,10 +77,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether the error says that memory ran out, on whatever device."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY_WORDS)
-
-
-def release_cached_memory() -> None:
-    """Give memory that the accelerator's allocator keeps for later back to it."""
-    accelerator = getattr(torch, "accelerator", None)
-    if accelerator is not None and accelerator.is_available() and hasattr(accelerator, "empty_cache"):
-        accelerator.empty_cache()

@@ -38,7 +38,7 @@ STEREO_MATCHERS: Mapping[str, Callable[..., StereoMatcher]] = {
 
 
 def make_stereo_matcher(name: str, **options: Any) -> StereoMatcher:
-    """The matcher called `name`, with `options` for its config and `device` ("cpu", "cuda").
+    """The matcher called `name`, with `options` for its config and a torch `device`.
 
     Raises `InputError` for an unknown name or option.
     """
