@@ -27,6 +27,8 @@ BUILDERS: dict[str, str] = {
     "SparseStructureFlowModelMaskAsCondWeighted": "sparse_structure:amodal_flow",
     "SparseStructureEncoder": "sparse_structure:encoder",
     "SparseStructureDecoder": "sparse_structure:decoder",
+    "SceneFlow": "scene:flow",
+    "PositionHead": "scene:position_head",
     "SLatFlowModel": "structured_latent:flow",
     "SLatFlowModelMaskAsCondWeighted": "structured_latent:amodal_flow",
     "SLatEncoder": "structured_latent:encoder",
