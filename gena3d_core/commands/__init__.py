@@ -5,6 +5,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "view": ("show a scene that was reconstructed, in a window or as a picture", f"{__name__}.view"),
     "evaluate": ("score reconstructions against reference surfaces", f"{__name__}.evaluate"),
     "bench": ("time the pipeline stage by stage, and the nodes under load", f"{__name__}.bench"),
+    "checkpoint": (
+        "what checkpoints there are and hold, and whether our networks equal them",
+        f"{__name__}.checkpoint",
+    ),
     "info": ("versions, devices and implementations, for a bug report", f"{__name__}.info"),
 }
 """Verb -> (what it does, module). The modules import what is heavy inside `run`."""

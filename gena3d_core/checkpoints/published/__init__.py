@@ -42,11 +42,21 @@ BUILDERS: dict[str, str] = {
 
 def build_published(name: str, constructor: Mapping[str, Any]) -> PublishedModel:
     """Our module for a published class; raises `InputError` for an unknown class or an option that it cannot have."""
-    name = name.split()[0].removeprefix("Elastic")
+    name = _class_name(name)
     if name not in BUILDERS:
         raise InputError(f"network '{name}' is not supported yet; known: {', '.join(BUILDERS)}")
     module, function = BUILDERS[name].split(":")
     return getattr(import_module(f"{__name__}.{module}"), function)(constructor)
+
+
+def is_supported(name: str) -> bool:
+    """Whether `build_published` knows the class."""
+    return _class_name(name) in BUILDERS
+
+
+def _class_name(name: str) -> str:
+    # Descriptions may carry a remark behind the name.
+    return name.split()[0].removeprefix("Elastic")
 
 
 def load_published(name: str, constructor: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> nn.Module:

@@ -1,0 +1,147 @@
+"""`gena3d checkpoint verify | list | info`: what checkpoints there are, what they hold, whether our networks are equal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .arguments import UsageError
+
+if TYPE_CHECKING:
+    from ..checkpoints.verification import CaseReport, KeysReport
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Sub-verbs and their options."""
+    what = parser.add_subparsers(metavar="WHAT", dest="what", required=True)
+    verify = what.add_parser("verify", help="compare our networks with numerical cases and published parameter names")
+    verify.add_argument("cases", nargs="*", type=Path, metavar="CASE_DIR", help="case.json and its .safetensors files")
+    verify.add_argument("--keys", nargs="+", type=Path, default=[], metavar="FILE", help="lists of parameters to match")
+    verify.add_argument("--details", action="store_true", help="list every compared tensor, not only what fails")
+    verify.add_argument("--device", default="cpu", metavar="DEVICE", help="where to compute the cases (default: cpu)")
+    verify.add_argument("--backend", metavar="NAME", help="attention backend of the cases (default: each module's own)")
+    listing = what.add_parser("list", help="the known families, what they need and where they are")
+    info = what.add_parser("info", help="what a checkpoint holds")
+    info.add_argument("checkpoint", metavar="NAME|DIR", help="family, directory, file or owner/repository")
+    info.add_argument("--download", action="store_true", help="fetch what is not on this machine")
+    for sub in (verify, listing, info):
+        sub.add_argument("--json", type=Path, metavar="FILE", help="write the same to FILE")
+        sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do the sub-verb; the exit code."""
+    return {"verify": _verify}[args.what](args)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    """One line a case and a keys file, then the counts; 0 only if all hold."""
+    import torch
+
+    from ..checkpoints.verification import verify_case, verify_keys
+    from ..nn.attention import BACKENDS
+    from .stages import checked_device
+
+    if not args.cases and not args.keys:
+        raise UsageError("give CASE_DIR..., or --keys FILE...")
+    if args.backend is not None and args.backend not in BACKENDS:
+        raise UsageError(f"--backend '{args.backend}' is unknown; choose one of: {', '.join(BACKENDS)}")
+    device = checked_device(args.device)
+    torch.manual_seed(0)
+    width = max(len(path.resolve().name) for path in (*args.cases, *args.keys))
+    rows: list[dict[str, Any]] = []
+    for folder in args.cases:
+        case = verify_case(folder, device=device, backend=args.backend)
+        _print_lines(case_lines(case, width, args.details))
+        rows.append(_case_row(case, folder))
+    for file in args.keys:
+        keys = verify_keys(file)
+        _print_lines([keys_line(keys, width)])
+        rows.append(_keys_row(keys, file))
+    passed = sum(row["outcome"] == "ok" for row in rows)
+    print(f"{passed} passed, {len(rows) - passed} failed")
+    _write_json(args.json, "checkpoint verify", {"rows": rows, "passed": passed, "failed": len(rows) - passed})
+    return 0 if passed == len(rows) else 1
+
+
+def case_lines(case: CaseReport, width: int, details: bool) -> list[str]:
+    """`CASE ok|FAIL max_abs max_rel tolerance`, then a line for each tensor that fails (or for each, with details).
+
+    A tolerance T means |ours - theirs| <= T + T·|theirs|; A/R means A + R·|theirs|.
+    """
+    if case.outcome == "not supported yet":
+        return [f"{case.name:<{width}} not supported yet"]
+    if case.tolerance is None:
+        return [f"{case.name:<{width}} FAIL - - - {_one_line(case.reason)}"]
+    atol, rtol = f"{case.tolerance.atol:.0e}", f"{case.tolerance.rtol:.0e}"
+    stated = atol if atol == rtol else f"{atol}/{rtol}"
+    remarks = [case.reason] if case.reason else []
+    if case.skipped:
+        remarks.append(f"({len(case.skipped)} not compared)")
+    head = [f"{case.name:<{width}}", f"{case.outcome:<4}", f"{case.max_abs:.2e}", f"{case.max_rel:.2e}", stated]
+    lines = [" ".join(head + remarks)]
+    for name, difference in case.differences.items():
+        if details or not difference.ok:
+            verdict = "ok" if difference.ok else "FAIL"
+            figures = f"{difference.max_abs:.2e} {difference.max_rel:.2e} {difference.remark}".rstrip()
+            lines.append(f"  {name:<{width}} {verdict:<4} {figures}")
+    if details:
+        lines += [f"  {name:<{width}} not compared: {why}" for name, why in case.skipped.items()]
+    return lines
+
+
+def keys_line(keys: KeysReport, width: int) -> str:
+    """`FILE ok N tensors, M parameters`, or what does not fit."""
+    if keys.outcome == "ok":
+        return f"{keys.name:<{width}} ok {keys.tensors} tensors, {keys.parameters} parameters"
+    return f"{keys.name:<{width}} {keys.outcome} {_one_line(keys.reason)}".rstrip()
+
+
+def _case_row(case: CaseReport, folder: Path) -> dict[str, Any]:
+    tensors = {
+        name: {"ok": d.ok, "max_abs": d.max_abs, "max_rel": d.max_rel, "remark": d.remark}
+        for name, d in case.differences.items()
+    }
+    tolerance = None if case.tolerance is None else {"atol": case.tolerance.atol, "rtol": case.tolerance.rtol}
+    return {
+        "case": case.name,
+        "path": str(folder),
+        "outcome": case.outcome,
+        "max_abs": case.max_abs,
+        "max_rel": case.max_rel,
+        "tolerance": tolerance,
+        "reason": case.reason,
+        "tensors": tensors,
+        "not_compared": dict(case.skipped),
+    }
+
+
+def _keys_row(keys: KeysReport, file: Path) -> dict[str, Any]:
+    return {
+        "keys": keys.name,
+        "path": str(file),
+        "outcome": keys.outcome,
+        "tensors": keys.tensors,
+        "parameters": keys.parameters,
+        "reason": keys.reason,
+    }
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    # A whole golden folder takes a while: every line as soon as it is known.
+    print("\n".join(lines), flush=True)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _write_json(file: Path | None, command: str, content: dict[str, Any]) -> None:
+    from ..io.atomic import write_file
+
+    if file is not None:
+        write_file(file, json.dumps({"schema": 1, "command": command, **content}, indent=1, default=str).encode())
+        print(f"wrote {file}")
