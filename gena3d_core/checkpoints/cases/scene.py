@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from ...models.position_head import PositionHead
+from ...models.scene_denoiser import cycle_scene_views, scene_denoiser
 from ...models.scene_flow import SceneCondition, SceneFlow, first_assets
+from ...sampling import NO_GUIDANCE, Denoiser, FlowSchedule, Guidance, SampleStep, sample
+from ...sampling.denoisers import mean_extra
 from ..golden import CaseResults, GoldenCase
 from ..published import load_published
 from .recording import recorded
@@ -47,3 +51,36 @@ def flow(case: GoldenCase) -> CaseResults:
 def load_flow(case: GoldenCase) -> SceneFlow:
     """The case's network with its weights."""
     return cast(SceneFlow, load_published("SceneFlow", case.constructor, case.weights, case.name))
+
+
+def sampler(case: GoldenCase) -> CaseResults:
+    """out.<method>.*: euler, cfg, interval with one view; multiview with K views in turn."""
+    settings, noise = case.description["sampler"], case.inputs["noise"]
+    model, assets = load_flow(case), len(noise)
+    schedule = FlowSchedule(int(settings["steps"]), float(settings["rescale_t"]))
+    low, high = settings["cfg_interval"]
+    strength = float(settings["cfg_strength"])
+    inside = Guidance(strength, (float(low), float(high)))
+    with torch.no_grad():
+        one = scene_denoiser(model, SceneCondition(case.inputs["cond"]), assets=assets)
+        several = [scene_denoiser(model, SceneCondition(tokens), assets=assets) for tokens in case.inputs["multi_cond"]]
+    # The published sampler averages quaternions component by component.
+    cycling = cycle_scene_views(several, schedule.steps, average=mean_extra)
+    runs: dict[str, tuple[Denoiser, Guidance]] = {
+        "euler": (one, NO_GUIDANCE),
+        "cfg": (one, Guidance(strength)),
+        "interval": (one, inside),
+        "multiview": (cycling, inside),
+    }
+    found: dict[str, Tensor] = {}
+    for name, (denoiser, guidance) in runs.items():
+        steps: list[SampleStep] = []
+        sigma = float(settings["sigma_min"])
+        result = sample(denoiser, noise, schedule, guidance, sigma_min=sigma, on_step=steps.append)
+        found |= {
+            f"out.{name}.samples": result.x,
+            f"out.{name}.positions": result.extra,
+            f"out.{name}.x_t_mean": torch.stack([step.x.mean(dim=(2, 3, 4)) for step in steps]),
+            f"out.{name}.positions_per_step": torch.stack([step.extra for step in steps]),
+        }
+    return CaseResults(found)
