@@ -62,7 +62,7 @@ class DinoV2Features:
 
     @property
     def condition_tokens(self) -> Tensor:
-        """(P, 1 + registers + patches, C) float32 that the generators attend to: the stream, normed without parameters."""
+        """(P, 1 + registers + patches, C) float32: the stream normed without parameters, which generators attend to."""
         return F.layer_norm(self.prenorm.float(), self.prenorm.shape[-1:])
 
     @property

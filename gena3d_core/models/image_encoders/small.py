@@ -98,9 +98,8 @@ class SmallEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Tokens of crops as `ImageEncoder.encode` describes them; other sizes get resized positions."""
-        grid = self.stem(
-            normalised_channels(images, self.in_channels, self.config.stride).to(self.stem[0].weight.dtype)
-        )
+        channels = normalised_channels(images, self.in_channels, self.config.stride)
+        grid = self.stem(channels.to(self.pos_embed.dtype))
         positions = resized_positions(self.pos_embed, *grid.shape[-2:])
         tokens = (grid.flatten(2).transpose(1, 2) + positions).to(matrix_dtype(self.blocks))
         for block in self.blocks:
