@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .integration import Denoiser, Prediction
 
 NETWORK_TIME = 1000.0
@@ -55,14 +57,25 @@ class BatchedDenoiser(Generic[ContextT]):
         found = self.network(x, network_time(t, len(x), x.device), context)
         return found if isinstance(found, Prediction) else Prediction(found)
 
+    @cached_property
+    def _groups(self) -> tuple[Tensor, Tensor]:
+        """Rows sorted by sample, and the number of rows of each sample."""
+        assert self.owner is not None
+        counts = torch.bincount(self.owner)
+        if not bool((counts > 0).all()):
+            raise InputError("`owner` leaves samples without a conditional row")
+        return self.owner.argsort(stable=True), counts
+
     def _mean(self, prediction: Prediction, batch: int) -> Prediction:
         """Averages over the rows of each sample."""
         if self.owner is None:
             return prediction
-        # Not index_add: on a GPU its order of summation, and with it the last digit, changes from run to run.
-        order, counts = self.owner.argsort(stable=True), torch.bincount(self.owner, minlength=batch)
+        order, counts = self._groups
+        if len(counts) != batch:
+            raise InputError(f"`owner` names {len(counts)} samples, x holds {batch}")
 
         def mean(values: Tensor) -> Tensor:
+            # Not index_add: on a GPU its order of summation, and with it the last digit, changes from run to run.
             return torch.segment_reduce(values[order], "mean", lengths=counts)
 
         extra = prediction.extra

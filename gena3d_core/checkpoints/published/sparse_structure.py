@@ -1,4 +1,4 @@
-"""Stage 1 of TRELLIS and Amodal3R."""
+"""Stage 1 of TRELLIS and Amodal3R: flow models and the sparse-structure VAE."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import Any
 import torch
 
 from ...models.sparse_structure_flow import SparseStructureFlow, SparseStructureFlowConfig
+from ...models.sparse_structure_vae import (
+    SparseStructureDecoder,
+    SparseStructureDecoderConfig,
+    SparseStructureEncoder,
+    SparseStructureEncoderConfig,
+)
 from ..key_maps import FLOW_BLOCK
 from . import PublishedModel, build_published
 from .arguments import config_from
@@ -37,3 +43,21 @@ def _flow(constructor: Mapping[str, Any], **ours: Any) -> SparseStructureFlow:
     if constructor.get("use_fp16"):
         model.set_precision(torch.float16)
     return model
+
+
+def encoder(constructor: Mapping[str, Any]) -> PublishedModel:
+    """`SparseStructureEncoder`; its parameters have our names."""
+    config = config_from(SparseStructureEncoderConfig, constructor, ignored=("use_fp16",))
+    return _vae(SparseStructureEncoder(config), constructor)
+
+
+def decoder(constructor: Mapping[str, Any]) -> PublishedModel:
+    """`SparseStructureDecoder`; its parameters have our names."""
+    config = config_from(SparseStructureDecoderConfig, constructor, ignored=("use_fp16",))
+    return _vae(SparseStructureDecoder(config), constructor)
+
+
+def _vae(model: SparseStructureEncoder | SparseStructureDecoder, constructor: Mapping[str, Any]) -> PublishedModel:
+    if constructor.get("use_fp16"):
+        model.set_precision(torch.float16)
+    return PublishedModel(model, ())
