@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..nn.blocks import SubLayer, TransformerBlock
 from ..nn.initialisation import xavier
 from ..nn.layers import FeedForward, SelfAttention
@@ -83,6 +84,8 @@ class PositionHead(nn.Module):
         query (B,) bool: rows of query assets, whose pose is the identity by definition; None: every row as the head
         sees it (training).
         """
+        if iterations < 1:
+            raise InputError(f"the position head needs at least one iteration, got {iterations}")
         tokens = self.norm(tokens.to(self.embed_pose.weight))[:, None]
         pose, dtype = None, matrix_dtype(self.trunk)
         for _ in range(iterations):

@@ -6,7 +6,7 @@ of each row are special ones (position and registers), which only the scene's at
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -36,10 +36,8 @@ class SceneContext(Context):
         """As if every asset brought the shared entries along."""
         if self.shared_keys is None or self.shared_values is None:
             return self
-        own = {field.name: getattr(self, field.name) for field in fields(Context)}
-        own["keys"] = _append_shared(self.keys, self.shared_keys)
-        own["values"] = _append_shared(self.values, self.shared_values)
-        return Context(**own)
+        keys, values = _append_shared(self.keys, self.shared_keys), _append_shared(self.values, self.shared_values)
+        return Context(keys, values, self.rows, constant=self.constant)
 
 
 def _append_shared(own: Tensor, shared: Tensor) -> Tensor:
@@ -70,9 +68,10 @@ class SceneCrossAttention(CrossAttention):
         own = super().project(context, **packing)
         if shared is None:
             return own
+        if packing:
+            raise InputError(f"a context with tokens shared in the scene takes no {', '.join(packing)}")
         common = super().project(shared)
-        kept = {field.name: getattr(own, field.name) for field in fields(Context)}
-        return SceneContext(**kept, shared_keys=common.keys, shared_values=common.values)
+        return SceneContext(own.keys, own.values, own.rows, shared_keys=common.keys, shared_values=common.values)
 
     def _attend(self, x: Tensor, context: Context) -> Tensor:
         return super()._attend(x, context.joined() if isinstance(context, SceneContext) else context)

@@ -52,6 +52,11 @@ class SceneFlowConfig:
     def __post_init__(self) -> None:
         if self.resolution % self.patch_size:
             raise InputError(f"resolution {self.resolution} is not a multiple of patch_size {self.patch_size}")
+        if self.cond_channels != self.model_channels:
+            raise InputError(
+                f"SceneGen has one width for tokens and contexts: model_channels {self.model_channels} and "
+                f"cond_channels {self.cond_channels} differ"
+            )
 
     @property
     def special_tokens(self) -> int:
@@ -154,7 +159,7 @@ class SceneFlow(nn.Module):
         t (S·A,) as the sampler gives it (1000 times the flow time); contexts as `contexts` made them; assets is A;
         query (S·A,) bool, one row per scene: the asset in whose frame the poses are; None: the first of each scene.
         """
-        self._check(x, assets)
+        self._check(x, assets, query)
         dtype, special = matrix_dtype(self.blocks), self.config.special_tokens
         latent = self.input_layer(patchify(x.to(self.input_layer.weight), self.config.patch_size)) + self.pos_emb
         query = first_assets(x, assets) if query is None else query
@@ -173,12 +178,16 @@ class SceneFlow(nn.Module):
         """(B, 1 + R, C) tokens in front of the latent ones."""
         return torch.cat([self.position_token, self.register_token], dim=1)[(~query).long()]
 
-    def _check(self, x: Tensor, assets: int) -> None:
+    def _check(self, x: Tensor, assets: int, query: Tensor | None) -> None:
         R = self.config.resolution
         if x.shape[1:] != (self.config.in_channels, R, R, R):
             raise InputError(f"x must be (B, {self.config.in_channels}, {R}, {R}, {R}), got {tuple(x.shape)}")
         if assets < 1 or len(x) % assets:
             raise InputError(f"x has {len(x)} rows, which are no scenes of {assets} assets")
+        if query is None:
+            return
+        if query.shape != x.shape[:1] or not bool((query.view(-1, assets).sum(dim=1) == 1).all()):
+            raise InputError("every scene has one query asset: query must be (S·A,) with one True per scene")
 
 
 def first_assets(x: Tensor, assets: int) -> Tensor:
