@@ -32,7 +32,7 @@ KINDS: tuple[CaseKind, ...] = (
     CaseKind("d", ("in.mask_weight",), (), "amodal:weighted_attention"),
     CaseKind("d", ("in.image_tokens", "in.feats"), (), "amodal:structured_latent_flow"),
     CaseKind("d", ("in.image_tokens", "in.x"), (), "amodal:sparse_structure_flow"),
-    CaseKind("e", ("out.conv3",), (), "structured_latent:sparse_operations"),
+    CaseKind("e", ("out.conv3",), (), "sparse_operations:run"),
     CaseKind("e", ("in.cond", "out.v"), (), "structured_latent:flow"),
     CaseKind("e", ("constructor.latent_channels", "constructor.in_channels"), (), "structured_latent:encoder"),
     CaseKind("e", ("constructor.representation_config.num_gaussians",), (), "structured_latent:gaussian_decoder"),
