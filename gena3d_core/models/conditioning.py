@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..nn.blocks import TransformerBlock
 from ..nn.layers import Context, CrossAttention
+from ..nn.packing import Packing, pack
 
 MASK_EPS = 1e-6
 """Added to Amodal3R's visible ratios before the logarithm."""
@@ -53,6 +54,38 @@ class FlowCondition:
     geometry: Tensor | None = None
     has_geometry: Tensor | None = None
 
+    @cached_property
+    def seen(self) -> tuple[ViewTokens, Packing | None]:
+        """The views that count (weight above 0), and which object each serves; None for one view per object, in order.
+
+        Raises `InputError` for an object without such a view, and for weights that do not sum to 1.
+        """
+        views = self.views
+        if not bool((views.weight > 0).all()):
+            views = select_views(views, torch.nonzero(views.weight > 0).flatten())
+        packing = pack(views.owner, self.batch)
+        total = packing.sum(views.weight.double())
+        if not bool(((total - 1).abs() < 1e-2).all()):
+            raise InputError(f"the weights of an object's views must sum to 1, got {total.tolist()}: see view_weights")
+        # With one view per object, in order, the detour over owners would only cost time.
+        return views, None if packing.places is None and packing.most == 1 else packing
+
+
+def select_views(views: ViewTokens, pairs: Tensor) -> ViewTokens:
+    """The pairs (n,) int64 of the packed views, weights as they are."""
+
+    def taken(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[pairs]
+
+    return ViewTokens(
+        views.tokens[pairs],
+        views.owner[pairs],
+        views.weight[pairs],
+        taken(views.token_bias),
+        taken(views.occlusion),
+        taken(views.occlusion_bias),
+    )
+
 
 def single_views(tokens: Tensor, token_bias: Tensor | None = None, occlusion: Tensor | None = None) -> FlowCondition:
     """One view per object: tokens (B, L, C)."""
@@ -83,30 +116,35 @@ def mask_token_bias(visible_ratio: Tensor, special_tokens: int) -> Tensor:
     return torch.log(weights + MASK_EPS)
 
 
+VIEW_TOKENS: dict[str, Callable[[ViewTokens], tuple[Tensor | None, Tensor | None]]] = {
+    "cross_attn": lambda views: (views.tokens, views.token_bias),
+    "cross_attn_mask": lambda views: (views.occlusion, views.occlusion_bias),
+}
+"""Cross-attention to the views -> its tokens and their bias."""
+
+
 def project_condition(
     block: TransformerBlock, condition: FlowCondition, geometry_tokens: Tensor | None
-) -> dict[str, Context]:
-    """Keys and values of the block's cross-attentions; geometry_tokens (batch, G, C) as eq. 5 makes them."""
-    views = condition.views
-    # With one view per object, in order, the detour over owners would only cost time.
-    plain = len(views.owner) == condition.batch and torch.equal(
-        views.owner, torch.arange(condition.batch, device=views.owner.device)
-    )
-    packing: dict[str, Any] = {} if plain else {"owner": views.owner, "weight": views.weight, "rows": condition.batch}
-    contexts: dict[str, Context] = {}
+) -> dict[str, Context | Tensor]:
+    """Keys and values of the block's cross-attentions; geometry_tokens (batch, G, C) as eq. 5 makes them.
+
+    None: no object has a cloud.
+    """
+    views, packing = condition.seen
+    contexts: dict[str, Context | Tensor] = {}
     for name, operation in cross_attentions(block).items():
-        if name == "cross_attn":
-            contexts[name] = operation.project(views.tokens, key_bias=views.token_bias, **packing)
-        elif name == "cross_attn_mask":
-            if views.occlusion is None:
-                raise InputError("this model attends to occluded-ratio tokens: give `occlusion` of the views")
-            contexts[name] = operation.project(views.occlusion, key_bias=views.occlusion_bias, **packing)
-        elif name == "stereo_attn":
-            if geometry_tokens is None:
-                raise InputError("this model attends to stereo geometry: give `geometry`, or has_geometry all False")
-            contexts[name] = operation.project(geometry_tokens)
-        else:
+        if name == "stereo_attn":
+            # Without any cloud the tokens would all be zero.
+            contexts[name] = (
+                operation.constant_output() if geometry_tokens is None else operation.project(geometry_tokens)
+            )
+            continue
+        if name not in VIEW_TOKENS:
             raise InputError(f"no condition is known for the cross-attention '{name}'")
+        tokens, bias = VIEW_TOKENS[name](views)
+        if tokens is None:
+            raise InputError(f"this model has the attention '{name}' to tokens that the views lack: give `occlusion`")
+        contexts[name] = operation.project(tokens, key_bias=bias, packing=packing, weight=views.weight)
     return contexts
 
 
@@ -120,11 +158,22 @@ def unconditional(blocks: Sequence[TransformerBlock]) -> list[dict[str, Context 
     return [{name: op.constant_output() for name, op in cross_attentions(block).items()} for block in blocks]
 
 
+def repeat_contexts(contexts: Contexts, copies: int) -> list[dict[str, Context | Tensor]]:
+    """Contexts for `copies` consecutive rows of the stream per object (hypotheses), without copying keys or values."""
+    return [
+        {name: c.changed(copies=c.copies * copies) if isinstance(c, Context) else c for name, c in own.items()}
+        for own in contexts
+    ]
+
+
 def with_unconditional(contexts: Contexts, blocks: Sequence[TransformerBlock]) -> list[dict[str, Context | Tensor]]:
-    """Contexts of one guided pass over (2B, ...): rows B to 2B - 1 see the all-zero condition."""
+    """Contexts of one guided pass over (2B, ...): rows B to 2B - 1 see the all-zero condition.
+
+    B counts copies (see `repeat_contexts`).
+    """
     return [
         {
-            name: replace(context, constant=cross_attentions(block)[name].constant_output())
+            name: context.changed(constant=cross_attentions(block)[name].constant_output())
             if isinstance(context, Context)
             else context
             for name, context in own.items()

@@ -100,24 +100,28 @@ class SparseStructureFlow(nn.Module):
         return [project_condition(block, condition, tokens) for block in self.blocks]
 
     def _geometry_tokens(self, condition: FlowCondition) -> Tensor | None:
-        """(B, G, C) tokens of the partial clouds (GENA3D eq. 5); all zero for objects without one."""
-        if not self.config.stereo_attention:
+        """(B, G, C) tokens of the partial clouds (GENA3D eq. 5), all zero for objects without one; None without any."""
+        geometry, present = condition.geometry, condition.has_geometry
+        if not self.config.stereo_attention or geometry is None or (present is not None and not bool(present.any())):
             return None
-        if condition.geometry is None:
-            count = (self.config.resolution // self.config.patch_size) ** 3
-            return self.pos_emb.new_zeros(condition.batch, count, self.config.model_channels)
-        tokens = self.input_layer(patchify(condition.geometry.to(self.input_layer.weight), self.config.patch_size))
+        R = self.config.resolution
+        wanted = (condition.batch, self.config.in_channels, R, R, R)
+        if geometry.shape != wanted or (present is not None and present.shape != wanted[:1]):
+            raise InputError(
+                f"geometry must be {wanted}, got {tuple(geometry.shape)}; has_geometry ({wanted[0]},) bool"
+            )
+        tokens = self.input_layer(patchify(geometry.to(self.input_layer.weight), self.config.patch_size))
         if self.config.geometry_positions:
             tokens = tokens + self.pos_emb
-        if condition.has_geometry is not None:
-            tokens = tokens * condition.has_geometry.to(tokens)[:, None, None]
-        return tokens
+        return tokens if present is None else tokens.masked_fill(~present[:, None, None], 0.0)
 
     def forward(self, x: Tensor, t: Tensor, contexts: Contexts) -> Tensor:
         """Velocity like x (B, C_out, R, R, R), float32; contexts as `contexts` made them."""
         R = self.config.resolution
         if x.shape[1:] != (self.config.in_channels, R, R, R):
             raise InputError(f"x must be (B, {self.config.in_channels}, {R}, {R}, {R}), got {tuple(x.shape)}")
+        if t.shape != x.shape[:1]:
+            raise InputError(f"t must be ({len(x)},), one flow time per row of x, got {tuple(t.shape)}")
         dtype = matrix_dtype(self.blocks)
         h = self.input_layer(patchify(x.to(self.input_layer.weight), self.config.patch_size)) + self.pos_emb
         embedding = self.t_embedder(t)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
@@ -14,50 +15,29 @@ from torch import Tensor, nn
 
 from ..errors import InputError, MissingDependencyError
 
-BIAS_CHANNELS = 8
-"""Channels appended to carry a key bias: fused kernels want head widths that are multiples of 8."""
+WIDTH_MULTIPLE = 8
+"""Fused kernels want head widths that are multiples of this."""
+PADDING_BIAS = -1e4
+"""Bias that masks a key: its weight is exactly 0 in every dtype, and it fits into float16."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, *, key_bias: Tensor | None = None, backend: str = "sdpa") -> Tensor:
     """softmax(q kᵀ / √D + key_bias) v.
 
     key_bias (B, L) is added to the logits of each key, the same for every query and head (GENA3D eq. 6, Amodal3R's
-    mask weights). It travels inside extra channels of q and k, so that fused kernels keep working and no
-    (N, L) tensor is made; -inf is not allowed (use a large negative number, such as -1e4, to mask a key).
-    backend is a name of `BACKENDS`. Raises `InputError` for shapes that do not fit or an unknown backend.
+    mask weights). Fused kernels keep working and no (N, L) tensor is made; -inf is not allowed (`PADDING_BIAS` masks
+    a key). backend is a name of `BACKENDS`. Raises `InputError` for shapes that do not fit or an unknown backend,
+    `MissingDependencyError` for a backend that is not installed.
     """
     _check_shapes(q, k, v, key_bias)
-    try:
-        function = BACKENDS[backend]
-    except KeyError:
-        raise InputError(f"unknown attention backend '{backend}', one of {', '.join(BACKENDS)}") from None
-    if backend == "reference":
-        return _reference(q, k, v, key_bias)
-    scale = 1.0 / math.sqrt(q.shape[-1])
-    if key_bias is None:
-        return function(q, k, v, scale)
-    q, k = _append_key_bias(q, k, key_bias, scale)
-    return function(q, k, F.pad(v, (0, BIAS_CHANNELS)), scale)[..., : v.shape[-1]]
+    return _backend(backend)(q, k, v, key_bias)
 
 
 def _check_shapes(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None) -> None:
-    batch, _, heads, width = q.shape
-    if k.shape != v.shape or k.shape[0] != batch or k.shape[2:] != (heads, width):
+    if q.ndim != 4 or k.shape != v.shape or (k.shape[0], *k.shape[2:]) != (q.shape[0], *q.shape[2:]):
         raise InputError(f"attention: q {tuple(q.shape)} does not fit k {tuple(k.shape)} and v {tuple(v.shape)}")
     if key_bias is not None and key_bias.shape != k.shape[:2]:
         raise InputError(f"attention: key_bias must be {tuple(k.shape[:2])}, got {tuple(key_bias.shape)}")
-
-
-def _append_key_bias(q: Tensor, k: Tensor, key_bias: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """q and k with `BIAS_CHANNELS` more channels whose product, times `scale`, is the bias."""
-    # A half-precision number holds the bias to three digits only; a second channel carries what it dropped.
-    wanted = key_bias.float()
-    coarse = wanted.to(k.dtype)
-    fine = (wanted - coarse.float()).to(k.dtype)
-    bias_k = torch.stack([coarse, fine], dim=-1)[:, :, None, :].expand(*k.shape[:3], 2)
-    ones = q.new_full((*q.shape[:3], 2), 1.0 / scale)
-    pad = (0, BIAS_CHANNELS - 2)
-    return torch.cat([q, F.pad(ones, pad)], dim=-1), torch.cat([k, F.pad(bias_k, pad)], dim=-1)
 
 
 def _reference(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None) -> Tensor:
@@ -69,39 +49,87 @@ def _reference(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None) -> Tens
     return torch.einsum("bhnl,blhd->bnhd", logits.softmax(dim=-1), v.to(dtype)).to(q.dtype)
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), scale=scale)
-    return out.transpose(1, 2)
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None) -> Tensor:
+    width, mask = q.shape[-1], None
+    scale = 1.0 / math.sqrt(width)
+    if key_bias is not None and _takes_broadcast_bias(q, key_bias):
+        mask = key_bias.to(q.dtype)[:, None, None, :]
+    elif key_bias is not None:
+        q, k, v = _with_bias_channels(q, k, v, key_bias)
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale).transpose(1, 2)[..., :width]
 
 
-def _xformers(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    try:
-        from xformers.ops import memory_efficient_attention
-    except ImportError as error:
-        raise MissingDependencyError("xformers", "the attention backend 'xformers'") from error
-    return memory_efficient_attention(q, k, v, scale=scale)
+def _takes_broadcast_bias(q: Tensor, key_bias: Tensor) -> bool:
+    # The CPU's fused kernel reads a broadcast bias at no cost, where more channels cost a fifth to a half. It has no
+    # gradient for it, and in half precision the bias would keep three digits only.
+    learns = torch.is_grad_enabled() and key_bias.requires_grad
+    return q.device.type == "cpu" and q.dtype in (torch.float32, torch.float64) and not learns
 
 
-def _flash(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    try:
-        from flash_attn import flash_attn_func
-    except ImportError as error:
-        raise MissingDependencyError("flash_attn", "the attention backend 'flash'", "flash-attn") from error
-    return flash_attn_func(q, k, v, softmax_scale=scale)
+def _xformers(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None) -> Tensor:
+    _require("xformers")
+    from xformers.ops import memory_efficient_attention
+
+    width = q.shape[-1]
+    if key_bias is not None:
+        q, k, v = _with_bias_channels(q, k, v, key_bias)
+    return memory_efficient_attention(q, k, v, scale=1.0 / math.sqrt(width))[..., :width]
 
 
-BACKENDS: dict[str, Callable[..., Tensor]] = {
-    "sdpa": _sdpa,
-    "xformers": _xformers,
-    "flash": _flash,
-    "reference": _reference,
-}
+def _flash(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None) -> Tensor:
+    _require("flash")
+    from flash_attn import flash_attn_func
+
+    if q.dtype not in (torch.float16, torch.bfloat16):
+        raise InputError(f"the attention backend 'flash' computes in float16 or bfloat16 only, got {q.dtype}")
+    width = q.shape[-1]
+    if key_bias is not None:
+        q, k, v = _with_bias_channels(q, k, v, key_bias)
+    return flash_attn_func(q, k, v, softmax_scale=1.0 / math.sqrt(width))[..., :width]
+
+
+def _with_bias_channels(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k and v with more channels: those of q kᵀ / √D (D as it was) add the bias, those of v are zero."""
+    width = q.shape[-1]
+    more = -(-(width + 2) // WIDTH_MULTIPLE) * WIDTH_MULTIPLE - width
+    # The channel of q is a power of two near √D, exact in every dtype; the one of k makes up for the rest.
+    strength = 2.0 ** round(math.log2(width) / 2)
+    wanted = key_bias.to(torch.promote_types(k.dtype, torch.float32)) * (math.sqrt(width) / strength)
+    # A half-precision number holds the bias to three digits only; a second channel carries what it dropped.
+    coarse = wanted.to(k.dtype)
+    fine = (wanted - coarse.to(wanted.dtype)).to(k.dtype)
+    bias_k = torch.stack([coarse, fine], dim=-1)[:, :, None, :].expand(*k.shape[:3], 2)
+    bias_q = q.new_full((1, 1, 1, 2), strength).expand(*q.shape[:3], 2)
+    pad = (0, more - 2)
+    return torch.cat([q, F.pad(bias_q, pad)], dim=-1), torch.cat([k, F.pad(bias_k, pad)], dim=-1), F.pad(v, (0, more))
+
+
+Backend = Callable[[Tensor, Tensor, Tensor, "Tensor | None"], Tensor]
+"""(q, k, v, key_bias) -> result."""
+
+BACKENDS: dict[str, Backend] = {"sdpa": _sdpa, "xformers": _xformers, "flash": _flash, "reference": _reference}
+_PACKAGES = {"xformers": ("xformers", "xformers"), "flash": ("flash_attn", "flash-attn")}
+"""Backend -> module that it needs, its name for pip."""
+
+
+def _backend(name: str) -> Backend:
+    if name not in BACKENDS:
+        raise InputError(f"unknown attention backend '{name}', one of {', '.join(BACKENDS)}")
+    return BACKENDS[name]
+
+
+def _require(backend: str) -> None:
+    if backend in _PACKAGES:
+        module, pip_name = _PACKAGES[backend]
+        if find_spec(module) is None:
+            raise MissingDependencyError(module, f"the attention backend '{backend}'", pip_name)
 
 
 def set_attention_backend(module: nn.Module, backend: str) -> None:
-    """Let every attention layer inside `module` use `backend`, a name of `BACKENDS`."""
-    if backend not in BACKENDS:
-        raise InputError(f"unknown attention backend '{backend}', one of {', '.join(BACKENDS)}")
+    """Let every attention layer inside `module` use `backend`, a name of `BACKENDS` whose package is installed."""
+    _backend(backend)
+    _require(backend)
     for layer in module.modules():
         if hasattr(layer, "attention_backend"):
             setattr(layer, "attention_backend", backend)  # noqa: B010

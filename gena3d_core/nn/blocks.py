@@ -78,11 +78,9 @@ class TransformerBlock(nn.Module):
                 shift, scale, gate = modulations[s.name]
                 h = torch.addcmul(shift[:, None], h, 1 + scale[:, None])
             h = self.operations[s.name](h, contexts.get(s.name))
-            if gate is not None:
-                h = gate[:, None] * h
             if s.gain:
                 h = h * self.gains[s.name]
-            tokens = tokens + h
+            tokens = tokens + h if gate is None else torch.addcmul(tokens, gate[:, None], h)
             x = tokens if s.skip_tokens == 0 else torch.cat([x[:, : s.skip_tokens], tokens], dim=1)
         return x
 

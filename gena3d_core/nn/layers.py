@@ -7,13 +7,17 @@ the name of its sub-layer (see `nn.blocks`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from .attention import attention
+from .norms import BLOCK_EPS, LayerNorm32
+from .packing import Packing, pack
 
 HeadNorm = Callable[[int, int], nn.Module]
 """Makes the norm of queries or keys from (heads, head width)."""
@@ -23,11 +27,12 @@ HeadNorm = Callable[[int, int], nn.Module]
 class Context:
     """Keys and values of a context, projected once and valid along a whole sampling path.
 
-    keys, values  (P, L, H, D)
+    keys, values  (P, L, H, D); values already carry `weight`
+    rows          number of rows of the stream that are served, not counting copies
     key_bias      (P, L) added to the logits, or None
-    owner         (P,) int64: the row of the stream that each of the P entries serves; None: entry p serves row p
+    owner         (P,) int64: the row that each of the P entries serves; None: entry p serves row p
     weight        (P,) share of each entry in its row's average, summing to 1 in each row; None with owner None
-    rows          number of leading rows of the stream that are served
+    copies        each row stands for that many consecutive rows of the stream (hypotheses of one object)
     constant      (C,) what the operation gives in all rows after these (the unconditional branch), or None
     """
 
@@ -37,7 +42,20 @@ class Context:
     key_bias: Tensor | None = None
     owner: Tensor | None = None
     weight: Tensor | None = None
+    copies: int = 1
     constant: Tensor | None = None
+
+    @cached_property
+    def packing(self) -> Packing | None:
+        """How entries and rows go together; None where entry p serves row p."""
+        return None if self.owner is None else pack(self.owner, self.rows)
+
+    def changed(self, **changes: Any) -> Context:
+        """A context with other fields; for the same entries and rows the packing is not made anew."""
+        new = replace(self, **changes)
+        if new.owner is self.owner and new.rows == self.rows:
+            new.__dict__["packing"] = self.packing
+        return new
 
 
 class SelfAttention(nn.Module):
@@ -67,8 +85,9 @@ class CrossAttention(nn.Module):
     """Attention of the stream to a context (P, L, C_context) whose keys and values are projected apart.
 
     Several entries of the context (views) may serve one row of the stream: their results are averaged with the
-    context's weights (GENA3D eq. 2-3), once for all heads and before the output projection, which is linear;
-    `fusion_norm` adds the layer norm after that.
+    shares of the packing, which sum to 1, before the output projection, which is linear (GENA3D eq. 2-3);
+    `fusion_norm` adds the layer norm after that. Eq. 3's further factor 1/K is left out: the layer norm would undo
+    it up to its epsilon, and without it one view is the base model.
     """
 
     def __init__(
@@ -87,22 +106,34 @@ class CrossAttention(nn.Module):
         self.to_out = nn.Linear(width, width)
         self.q_norm = qk_norm(heads, width // heads) if qk_norm else None
         self.k_norm = qk_norm(heads, width // heads) if qk_norm else None
-        self.fusion_norm = nn.LayerNorm(width) if fusion_norm else None
+        self.fusion_norm = LayerNorm32(width, eps=BLOCK_EPS) if fusion_norm else None
 
     def project(
         self,
         context: Tensor,
         *,
         key_bias: Tensor | None = None,
-        owner: Tensor | None = None,
+        packing: Packing | None = None,
         weight: Tensor | None = None,
-        rows: int | None = None,
     ) -> Context:
-        """Keys and values of `context` (P, L, C_context); the rest as in `Context`."""
+        """Keys and values of `context` (P, L, C_context); the rest as in `Context`, weight given with packing."""
+        width = self.to_kv.in_features
+        if context.ndim != 3 or context.shape[-1] != width:
+            raise InputError(f"a context must be (P, L, {width}), got {tuple(context.shape)}")
         keys, values = self.to_kv(context.to(self.to_kv.weight.dtype)).unflatten(-1, (2, self.heads, -1)).unbind(-3)
         if self.k_norm is not None:
             keys = self.k_norm(keys)
-        return Context(keys, values, len(keys) if rows is None else rows, key_bias, owner, weight)
+        if packing is None or weight is None:
+            return Context(keys, values, len(keys), key_bias)
+        if packing.owner.shape != weight.shape or len(weight) != len(context):
+            raise InputError(
+                f"{len(context)} entries, but {len(packing.owner)} owners and weights {tuple(weight.shape)}"
+            )
+        # Attention is linear in its values: weighted here, once, the views need only be summed in every step.
+        values = (values * weight[:, None, None, None]).to(values.dtype)
+        found = Context(keys, values, packing.rows, key_bias, packing.owner, weight)
+        found.__dict__["packing"] = packing
+        return found
 
     def constant_output(self) -> Tensor:
         """(C,) what any query gets from an all-zero context: every value is the bias, so the weights do not matter."""
@@ -112,25 +143,28 @@ class CrossAttention(nn.Module):
         """x (B, N, C); a tensor (C,) as context stands for an all-zero one (see `constant_output`)."""
         if isinstance(context, Tensor):
             return context.expand_as(x)
-        served = self._attend(x[: context.rows], context)
+        if not isinstance(context, Context):
+            raise InputError(f"cross-attention needs a projected context, got {type(context).__name__}")
+        served = context.rows * context.copies
+        if len(x) < served or (context.constant is None and len(x) != served):
+            raise InputError(f"the context serves {served} rows of the stream, which has {len(x)}")
+        found = self._attend(x[:served], context)
         if context.constant is None:
-            return served
-        return torch.cat([served, context.constant.expand(len(x) - context.rows, *x.shape[1:])])
+            return found
+        return torch.cat([found, context.constant.expand(len(x) - served, *x.shape[1:])])
 
     def _attend(self, x: Tensor, context: Context) -> Tensor:
         q = self.to_q(x).unflatten(-1, (self.heads, -1))
         if self.q_norm is not None:
             q = self.q_norm(q)
-        if context.owner is not None:
-            q = q[context.owner]
-        found = attention(
-            q, context.keys, context.values, key_bias=context.key_bias, backend=self.attention_backend
-        ).flatten(-2)
-        if context.owner is not None and context.weight is not None:
-            # Sums in float32: with 20 views half precision would lose the small shares.
-            weighted = found.float() * context.weight.float()[:, None, None]
-            found = weighted.new_zeros(x.shape).index_add(0, context.owner, weighted).to(found.dtype)
-        return self._output(found)
+        # Queries do not see each other: those of all copies of a row go through one attention to its keys.
+        q = q.reshape(context.rows, -1, *q.shape[2:])
+        if context.packing is not None:
+            q = context.packing.spread(q)
+        found = attention(q, context.keys, context.values, key_bias=context.key_bias, backend=self.attention_backend)
+        if context.packing is not None:
+            found = context.packing.sum(found)
+        return self._output(found.reshape(x.shape))
 
     def _output(self, found: Tensor) -> Tensor:
         out = self.to_out(found)
@@ -152,10 +186,12 @@ class GatedCrossAttention(CrossAttention):
             nn.Linear(context_width, context_width // 2), nn.ReLU(), nn.Linear(context_width // 2, 1)
         )
 
-    def project(self, context: Tensor, **packing: Any) -> Context:
-        """As `CrossAttention.project`, with the bias of the gate."""
-        gate = torch.sigmoid(self.gate(context.to(self.to_kv.weight.dtype)).float()).squeeze(-1)
-        return super().project(context, key_bias=torch.log(gate + self.GATE_EPS), **packing)
+    def project(self, context: Tensor, *, key_bias: Tensor | None = None, **packing: Any) -> Context:
+        """As `CrossAttention.project`, with the bias of the gate added to `key_bias`."""
+        logit = self.gate(context.to(self.to_kv.weight.dtype)).squeeze(-1)
+        gate = torch.sigmoid(logit.to(torch.promote_types(logit.dtype, torch.float32)))
+        bias = torch.log(gate + self.GATE_EPS)
+        return super().project(context, key_bias=bias if key_bias is None else bias + key_bias, **packing)
 
 
 class FeedForward(nn.Module):

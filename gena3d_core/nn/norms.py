@@ -1,4 +1,4 @@
-"""Normalisation layers; all compute in float32 and return the input's dtype."""
+"""Normalisation layers; all compute in float32 (float64 stays) and return the input's dtype."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ class LayerNorm32(nn.LayerNorm):
     """Layer norm over the last axis, computed in float32 whatever the dtype of input and parameters."""
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = None if self.weight is None else self.weight.float()
-        bias = None if self.bias is None else self.bias.float()
-        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+        if self.weight is None:
+            # Kernels accumulate in float32 whatever the input: only parameters of another dtype need the detour.
+            return F.layer_norm(x, self.normalized_shape, None, None, self.eps)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        weight, bias = self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
+        return F.layer_norm(x.to(dtype), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
 class ChannelLayerNorm32(LayerNorm32):
@@ -36,5 +39,6 @@ class HeadRMSNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(heads, head_width))
 
     def forward(self, x: Tensor) -> Tensor:
-        unit = F.normalize(x.float(), dim=-1)
-        return (unit * (self.gamma.float() * math.sqrt(x.shape[-1]))).to(x.dtype)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        unit = F.normalize(x.to(dtype), dim=-1)
+        return (unit * (self.gamma.to(dtype) * math.sqrt(x.shape[-1]))).to(x.dtype)
