@@ -143,10 +143,12 @@ def _squashed(beta: Tensor | None, alpha: Tensor | None, gamma: Tensor | None, r
         return torch.ones(shape, dtype=like.dtype, device=like.device)
 
     count = len(rows)
+    # Gamma is squashed before the choice of rows: the last bit of torch's sigmoid depends on the memory layout, and the
+    # published meshes were made from whole columns.
     return _Weights(
         ones(count, 12) if beta is None else torch.tanh(beta[rows]) * 0.99 + 1,
         ones(count, 8) if alpha is None else torch.tanh(alpha[rows]) * 0.99 + 1,
-        ones(count) if gamma is None else torch.sigmoid(gamma[rows]) * 0.99 + 0.005,
+        ones(count) if gamma is None else torch.sigmoid(gamma)[rows] * 0.99 + 0.005,
     )
 
 

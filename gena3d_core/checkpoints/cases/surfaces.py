@@ -20,10 +20,10 @@ def flexicubes(case: GoldenCase) -> CaseResults:
     resolution = int(case.description["resolution"])
     colors = given["colors"].sigmoid() if "colors" in given else None
     grid = (given["vertices"], given["sdf"], given["cube_idx"], resolution)
-    weights = {name: given[name] for name in ("beta", "alpha", "gamma") if name in given}
+    beta, alpha, gamma = (given.get(name) for name in ("beta", "alpha", "gamma"))
     found: dict[str, Tensor] = {}
     for name, training in MODES.items():
-        mesh = extract_dual(*grid, **weights, attributes=colors, training=training)
+        mesh = extract_dual(*grid, beta=beta, alpha=alpha, gamma=gamma, attributes=colors, training=training)
         found |= _dual_tensors(f"out.{name}", mesh)
     found |= _dual_tensors("out.noweights", extract_dual(*grid))
     found |= {"out.surf_cubes": mesh.surface_cubes, "out.case_ids": mesh.case_ids}
