@@ -63,12 +63,29 @@ DINOV2_TRANSFORMERS: KeyMap = (
     (r"\.norm2\.", ".norms.mlp."),
     (r"\.layer_scale1\.lambda1$", ".gains.attn"),
     (r"\.layer_scale2\.lambda1$", ".gains.mlp"),
-    (r"\.attention\.attention\.qkv\.", ".operations.attn.to_qkv."),
-    (r"\.attention\.output\.dense\.", ".operations.attn.to_out."),
+    (r"\.attention\.(attention\.)?qkv\.", ".operations.attn.to_qkv."),
+    (r"\.attention\.(output\.dense|o_proj)\.", ".operations.attn.to_out."),
     (r"\.mlp\.fc1\.", ".operations.mlp.mlp.0."),
     (r"\.mlp\.fc2\.", ".operations.mlp.mlp.2."),
 )
 """DINOv2 as the package `transformers` names it, once queries, keys and values are one linear layer."""
+
+VOXEL_TRANSFORMER: KeyMap = (
+    (r"^(input_layer|blocks\.\d+|out_layer)\.", r"network.\1."),
+    (r"(blocks\.\d+)\.(attn|mlp)\.", r"\1.operations.\2."),
+    (r"\.([qk])_rms_norm\.", r".\1_norm."),
+)
+"""Encoder, Gaussian and radiance-field decoder of the structured latents."""
+
+MESH_DECODER: KeyMap = (
+    (r"^(input_layer|blocks\.\d+)\.", r"network.\1."),
+    *VOXEL_TRANSFORMER[1:],
+    (r"\.act_layers\.0\.", ".norm1."),
+    (r"\.out_layers\.0\.", ".conv1."),
+    (r"\.out_layers\.1\.", ".norm2."),
+    (r"\.out_layers\.3\.", ".conv2."),
+)
+"""Mesh decoder of the structured latents, whose output layer comes after the subdivision blocks."""
 
 
 def rename(weights: Mapping[str, Tensor], key_map: KeyMap) -> dict[str, Tensor]:

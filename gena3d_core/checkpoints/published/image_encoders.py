@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,6 +49,20 @@ TRANSFORMERS_NAMES: Mapping[str, str] = {
 }
 """Names in the config of `Dinov2WithRegistersModel` -> ours."""
 
+QKV_NAMES: Mapping[str, tuple[str, str, str]] = {
+    name: trio for trio in (("query", "key", "value"), ("q_proj", "k_proj", "v_proj")) for name in trio
+}
+"""Layer name -> the trio it belongs to; the second one is that of `transformers` from version 5 on."""
+
+TRANSFORMERS_DEFAULTS: Mapping[str, Any] = {
+    "img_size": 224,
+    "patch_size": 16,
+    "embed_dim": 768,
+    "depth": 12,
+    "num_heads": 12,
+}
+"""What that class assumes for sizes that a config leaves out."""
+
 TRANSFORMERS_FIXED: Mapping[str, Any] = {
     "use_swiglu_ffn": False,
     "qkv_bias": True,
@@ -76,9 +89,12 @@ def load_transformers_dinov2(config: Mapping[str, Any], weights: Mapping[str, Te
     """
     known = {ours: config[theirs] for theirs, ours in TRANSFORMERS_NAMES.items() if theirs in config}
     fixed = {name: config.get(name, value) for name, value in TRANSFORMERS_FIXED.items()}
-    # Sizes that a config.json leaves out are that class's defaults, not those of ViT-L.
-    defaults = {"img_size": 224, "patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12}
-    arguments = {**defaults, **known, **fixed, "mask_token": any(key.endswith(".mask_token") for key in weights)}
+    arguments = {
+        **TRANSFORMERS_DEFAULTS,
+        **known,
+        **fixed,
+        "mask_token": any(key.endswith("mask_token") for key in weights),
+    }
     model = DinoV2(config_from(DinoV2Config, arguments, fixed=TRANSFORMERS_FIXED))
     # A model with a classifier on top shares its file with it.
     backbone = {key: tensor for key, tensor in weights.items() if not key.startswith("classifier.")}
@@ -86,19 +102,19 @@ def load_transformers_dinov2(config: Mapping[str, Any], weights: Mapping[str, Te
 
 
 def merge_qkv(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every trio `….query.…`, `….key.…`, `….value.…` of parameters as one `….qkv.…`, stacked in that order.
+    """Every trio of parameters that `QKV_NAMES` names as one, `….qkv.weight` or `….qkv.bias`, stacked in that order.
 
     Raises `DataFormatError` if one of a trio is missing.
     """
     merged: dict[str, Tensor] = {}
     for key, tensor in weights.items():
-        match = re.fullmatch(r"(.*\.)(query|key|value)(\.(?:weight|bias))", key)
-        if match is None:
+        *path, layer, kind = key.split(".")
+        trio = QKV_NAMES.get(layer)
+        if trio is None:
             merged[key] = tensor
             continue
-        head, _, tail = match.groups()
-        trio = [f"{head}{part}{tail}" for part in ("query", "key", "value")]
-        if missing := [name for name in trio if name not in weights]:
+        names = [".".join([*path, part, kind]) for part in trio]
+        if missing := [name for name in names if name not in weights]:
             raise DataFormatError(f"{missing[0]} is missing, though {key} is there: the file is not whole")
-        merged[f"{head}qkv{tail}"] = torch.cat([weights[name] for name in trio])
+        merged[".".join([*path, "qkv", kind])] = torch.cat([weights[name] for name in names])
     return merged
