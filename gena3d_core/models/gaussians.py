@@ -44,7 +44,7 @@ class GaussianActivation:
     """What turns raw numbers into Gaussians.
 
     scaling_bias, opacity_bias   scale (world units) and opacity that a raw 0 stands for
-    kernel_3d                    world units; added to every scale in quadrature, so that none is smaller (Mip-Splatting)
+    kernel_3d                    world units; added to every scale in quadrature: none is smaller (Mip-Splatting)
     kernel_2d                    pixels²; what a renderer should add to the projected covariance
     """
 
