@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from ..types import BoolArray, Float32Array, UInt8Array, require_shape
+from ..types import Float32Array, UInt8Array, require_shape
 
 CROP_SIZE = 518
 MARGIN = 1.2
@@ -20,37 +18,26 @@ GEOMETRY_MULTIPLE = 14
 WHITE = 255
 
 
-class ObjectCrop(NamedTuple):
-    """An object-centred crop: color (S, S, 3) uint8 over black, visible and occluded (S, S) bool."""
-
-    color: UInt8Array
-    visible: BoolArray
-    occluded: BoolArray
-
-
 def object_crop(
     color: np.ndarray, visible: np.ndarray, occluded: np.ndarray, size: int, margin: float = MARGIN
-) -> ObjectCrop:
-    """Crop around the visible and occluded pixels of an object in one view.
+) -> Float32Array:
+    """Crop around the visible and occluded pixels of an object in one view, for an image encoder.
 
-    color (H, W, 3) uint8 RGB, visible and occluded (H, W) bool. The box is square, `margin` times as wide as the
-    longest side of both masks, and may reach over the image's edges: outside is black and in neither mask. Raises
-    `InputError` if neither mask has a pixel.
+    color (H, W, 3) uint8 RGB, visible and occluded (H, W) bool -> (5, size, size) float32: red, green, blue in [0, 1]
+    over black, visible, occluded in {0, 1}. The box is square, `margin` times as wide as the longest side of both
+    masks, and may reach over the image's edges: outside is black and in neither mask. Raises `InputError` if neither
+    mask has a pixel.
     """
     require_shape("color", color, (None, None, 3))
     require_shape("visible", visible, color.shape[:2])
     require_shape("occluded", occluded, color.shape[:2])
     box = square_box(visible | occluded, margin)
-    kept = np.where(visible[..., None], color, 0).astype(np.uint8)
-    masks = np.stack([visible, occluded], axis=-1).astype(np.float32)
-    shares = _resized(_cut(masks, box), size) >= 0.5
-    return ObjectCrop(_resized(_cut(kept, box), size), shares[..., 0], shares[..., 1])
-
-
-def crop_channels(crop: ObjectCrop) -> Float32Array:
-    """(5, S, S) float32 for an image encoder: red, green, blue in [0, 1], visible, occluded."""
-    masks = np.stack([crop.visible, crop.occluded]).astype(np.float32)
-    return np.concatenate([crop.color.transpose(2, 0, 1).astype(np.float32) / 255.0, masks])
+    channels = np.concatenate([color, np.stack([visible, occluded], axis=-1)], axis=-1)
+    cut = _cut(channels, box).astype(np.float32)
+    cut[..., :3] *= cut[..., 3:4] / np.float32(255.0)
+    crop = _resized(cut, size)
+    crop[..., 3:] = crop[..., 3:] >= 0.5
+    return np.ascontiguousarray(crop.transpose(2, 0, 1))
 
 
 def square_box(mask: np.ndarray, margin: float = MARGIN) -> tuple[int, int, int, int]:
