@@ -32,12 +32,10 @@ def object_crop(
     require_shape("visible", visible, color.shape[:2])
     require_shape("occluded", occluded, color.shape[:2])
     box = square_box(visible | occluded, margin)
-    channels = np.concatenate([color, np.stack([visible, occluded], axis=-1)], axis=-1)
-    cut = _cut(channels, box).astype(np.float32)
-    cut[..., :3] *= cut[..., 3:4] / np.float32(255.0)
-    crop = _resized(cut, size)
-    crop[..., 3:] = crop[..., 3:] >= 0.5
-    return np.ascontiguousarray(crop.transpose(2, 0, 1))
+    kept = _cut(np.where(visible[..., None], color, 0), box).astype(np.float32) / np.float32(255.0)
+    masks = _cut(np.stack([visible, occluded], axis=-1), box).astype(np.float32)
+    crop = np.concatenate([_resized(kept, size), _resized(masks, size) >= 0.5], axis=-1)
+    return np.ascontiguousarray(crop.transpose(2, 0, 1), dtype=np.float32)
 
 
 def square_box(mask: np.ndarray, margin: float = MARGIN) -> tuple[int, int, int, int]:
