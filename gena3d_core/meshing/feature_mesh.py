@@ -157,7 +157,7 @@ def _checked(feats: Tensor, coords: Tensor, resolution: int, use_color: bool) ->
     ijk = coords[:, -3:].long()
     if ((ijk < 0) | (ijk >= resolution)).any():
         raise InputError(f"mesh features: voxels outside the grid 0..{resolution - 1}")
-    if not torch.isfinite(feats).all():
+    if feats.numel() and not torch.isfinite(torch.stack(torch.aminmax(feats.detach()))).all():
         raise InputError("mesh features: values that are not finite")
     return ijk
 
