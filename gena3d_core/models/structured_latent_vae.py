@@ -28,7 +28,7 @@ class StructuredLatentVAEConfig:
 
     in_channels      width of the encoder's input features; the decoders read `latent_channels`
     attn_mode        one of `ATTENTION_MODES`
-    window_size      side of a window in voxels
+    window_size      side of a window in voxels, for 'swin'
     """
 
     resolution: int
@@ -40,13 +40,13 @@ class StructuredLatentVAEConfig:
     num_head_channels: int = 64
     mlp_ratio: float = 4.0
     attn_mode: str = "swin"
-    window_size: int = 8
+    window_size: int | None = 8
     qk_rms_norm: bool = False
 
     def __post_init__(self) -> None:
         if self.attn_mode not in ATTENTION_MODES:
             raise InputError(f"attn_mode must be one of {', '.join(ATTENTION_MODES)}, got '{self.attn_mode}'")
-        if self.window_size < 1:
+        if self.attn_mode == "swin" and (self.window_size is None or self.window_size < 1):
             raise InputError(f"window_size must be at least 1 voxel, got {self.window_size}")
         if self.model_channels % self.heads:
             raise InputError(f"model_channels {self.model_channels} is not a multiple of {self.heads} heads")
@@ -103,9 +103,9 @@ class VoxelTransformer(nn.Module):
         return x.replace(h if self.out_layer is None else self.out_layer(self.out_norm(h.to(self.out_layer.weight))))
 
     def _windows(self, x: SparseTensor, block: int) -> Windows:
-        if self.config.attn_mode == "full":
-            return sample_windows(x.geometry)
         side = self.config.window_size
+        if self.config.attn_mode == "full" or side is None:
+            return sample_windows(x.geometry)
         return shifted_windows(x.geometry, side, side // 2 * (block % 2))
 
 

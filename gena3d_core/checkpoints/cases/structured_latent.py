@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -134,7 +134,7 @@ def _network_points(network: VoxelTransformer) -> dict[str, nn.Module]:
     return points if network.out_layer is None else {**points, "features": network.out_layer}
 
 
-def _numbered(groups: Mapping[str, Sequence[nn.Module]]) -> dict[str, nn.Module]:
+def _numbered(groups: Mapping[str, Iterable[nn.Module]]) -> dict[str, nn.Module]:
     return {f"{name}{i}": module for name, modules in groups.items() for i, module in enumerate(modules)}
 
 
