@@ -26,6 +26,24 @@ def kitchen_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """The numerical cases of the published networks, beside the project on development machines and in CI."""
+    path = SHARED / "golden"
+    if not path.is_dir():
+        pytest.skip(f"needs the numerical cases at {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def keys_dir() -> Path:
+    """Names and shapes of the published parameters, beside the project on development machines and in CI."""
+    path = SHARED / "keys"
+    if not path.is_dir():
+        pytest.skip(f"needs the parameter names at {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
 def solids() -> ModuleType:
     """Analytic solids seen by ideal cameras (`test/solids.py`)."""
     spec = importlib.util.spec_from_file_location("solids", Path(__file__).with_name("solids.py"))
