@@ -87,14 +87,16 @@ class PositionHead(nn.Module):
         if iterations < 1:
             raise InputError(f"the position head needs at least one iteration, got {iterations}")
         tokens = self.norm(tokens.to(self.embed_pose.weight))[:, None]
-        pose, dtype = None, matrix_dtype(self.trunk)
-        for _ in range(iterations):
-            embedding = self.embed_pose(self.empty_pose_tokens.expand(len(tokens), -1) if pose is None else pose)
-            h, embedding = tokens.to(dtype), embedding.to(dtype)
-            for block in self.trunk:
-                h = block(h, embedding)
-            change = self.pose_branch(self.norm(h.to(tokens.dtype)))[:, 0]
-            pose = change if pose is None else pose + change
-        assert pose is not None
+        pose = self._change(tokens, self.empty_pose_tokens.expand(len(tokens), -1))
+        for _ in range(iterations - 1):
+            pose = pose + self._change(tokens, pose)
         pose = torch.cat([pose[:, :7], F.relu(pose[:, 7:])], dim=1)
         return pose if query is None else torch.where(query[:, None], pose.new_tensor(IDENTITY_POSE), pose)
+
+    def _change(self, tokens: Tensor, pose: Tensor) -> Tensor:
+        """What to add to `pose` (B, 8); tokens (B, 1, C)."""
+        dtype = matrix_dtype(self.trunk)
+        h, embedding = tokens.to(dtype), self.embed_pose(pose).to(dtype)
+        for block in self.trunk:
+            h = block(h, embedding)
+        return self.pose_branch(self.norm(h.to(tokens.dtype)))[:, 0]

@@ -13,15 +13,21 @@ from .conditioning import Contexts, with_unconditional
 from .scene_flow import SceneCondition, SceneFlow, first_assets
 
 
-def scene_denoiser(model: SceneFlow, condition: SceneCondition, *, assets: int) -> BatchedDenoiser[Contexts]:
+def scene_denoiser(
+    model: SceneFlow, condition: SceneCondition, *, assets: int, query: Tensor | None = None
+) -> BatchedDenoiser[Contexts]:
     """Denoiser of x (S·A, C, R, R, R), A = `assets`; a prediction's extra are the poses (S·A, 8).
 
-    The condition is projected here, once. A guided prediction is one pass over 2·S scenes.
+    query (S·A,) bool: the asset of each scene in whose frame the poses are; None: the first.
+    The condition is projected here, once; a guided prediction is one pass over 2·S scenes.
     """
 
     def network(x: Tensor, t: Tensor, contexts: Contexts) -> Prediction:
-        velocity, position_tokens = model(x, t, contexts, assets=assets)
-        return Prediction(velocity, model.poses(position_tokens, query=first_assets(x, assets)))
+        # A guided pass has the scenes twice.
+        queries = None if query is None else query.repeat(len(x) // len(query))
+        velocity, position_tokens = model(x, t, contexts, assets=assets, query=queries)
+        known = first_assets(x, assets) if queries is None else queries
+        return Prediction(velocity, model.poses(position_tokens, query=known))
 
     contexts = model.contexts(condition)
     return BatchedDenoiser(network, contexts, with_unconditional(contexts, model.blocks))

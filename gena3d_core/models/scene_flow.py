@@ -186,8 +186,9 @@ class SceneFlow(nn.Module):
             raise InputError(f"x has {len(x)} rows, which are no scenes of {assets} assets")
         if query is None:
             return
-        if query.shape != x.shape[:1] or not bool((query.view(-1, assets).sum(dim=1) == 1).all()):
-            raise InputError("every scene has one query asset: query must be (S·A,) with one True per scene")
+        fits = query.shape == x.shape[:1] and query.dtype == torch.bool
+        if not fits or not bool((query.view(-1, assets).sum(dim=1) == 1).all()):
+            raise InputError("every scene has one query asset: query must be (S·A,) bool with one True per scene")
 
 
 def first_assets(x: Tensor, assets: int) -> Tensor:

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from gena3d_core.checkpoints.published import build_published
 from gena3d_core.errors import InputError
 from gena3d_core.models.position_head import (
     IDENTITY_POSE,
@@ -110,8 +109,3 @@ def test_half_trunk_stays_near_float32(head, tokens):
     found = head(tokens)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, wanted, atol=0.15, rtol=0.05)
-
-
-def test_other_pose_encodings_are_refused():
-    with pytest.raises(InputError, match="pose_encoding_type"):
-        build_published("PositionHead", {"model_channels": 16, "num_heads": 2, "pose_encoding_type": "absT_quatR_FoV"})
