@@ -79,7 +79,7 @@ class TransformerBlock(nn.Module):
                 h = torch.addcmul(shift[:, None], h, 1 + scale[:, None])
             h = self.operations[s.name](h, contexts.get(s.name))
             if s.gain:
-                h = h * self.gains[s.name]
+                h = h * self.gains[s.name].to(h.dtype)
             tokens = tokens + h if gate is None else torch.addcmul(tokens, gate[:, None], h)
             x = tokens if s.skip_tokens == 0 else torch.cat([x[:, : s.skip_tokens], tokens], dim=1)
         return x
