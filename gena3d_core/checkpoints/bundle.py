@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 GridFrame = Literal["canonical", "observed"]
 """canonical: object-centric pose unrelated to the cameras; observed: the grid stands upright around the cloud."""
@@ -23,13 +23,14 @@ class SamplerDefaults:
     guidance_strength: float = 5.0
     guidance_interval: tuple[float, float] = (0.5, 1.0)
     rescale_t: float = 3.0
+    sigma_min: float = 1e-5
 
 
 @dataclass(frozen=True)
 class ModelBundle:
     """The networks of one checkpoint.
 
-    modules    by role: image_encoder, sparse_structure_flow, sparse_structure_encoder, sparse_structure_decoder,
+    modules    networks (torch modules) by role: image_encoder, sparse_structure_flow, sparse_structure_encoder, sparse_structure_decoder,
                structured_latent_flow, structured_latent_encoder, mesh_decoder, gaussian_decoder,
                radiance_field_decoder; a role may be missing (a checkpoint with stage 1 only has no decoders of stage 2)
     samplers   'sparse_structure', 'structured_latent' -> defaults
@@ -40,7 +41,7 @@ class ModelBundle:
 
     family: str
     source: str
-    modules: Mapping[str, nn.Module]
+    modules: Mapping[str, Any]
     frame: GridFrame = "canonical"
     fusion: ViewFusion = "view_wise"
     image_size: int = 518

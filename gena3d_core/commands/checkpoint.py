@@ -1,16 +1,19 @@
-"""`gena3d checkpoint verify | list | info`: what checkpoints there are, what they hold, whether our networks are equal."""
+"""`gena3d checkpoint verify | list | info`: checkpoints at hand, what they hold, and whether our networks are equal."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arguments import UsageError
 
 if TYPE_CHECKING:
+    from ..checkpoints.bundle import SamplerDefaults
+    from ..checkpoints.inspection import ModuleFacts
     from ..checkpoints.verification import CaseReport, KeysReport
 
 
@@ -26,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = what.add_parser("list", help="the known families, what they need and where they are")
     info = what.add_parser("info", help="what a checkpoint holds")
     info.add_argument("checkpoint", metavar="NAME|DIR", help="family, directory, file or owner/repository")
+    info.add_argument("--image-encoder", metavar="PATH|NAME", help="show this image encoder too")
     info.add_argument("--download", action="store_true", help="fetch what is not on this machine")
     for sub in (verify, listing, info):
         sub.add_argument("--json", type=Path, metavar="FILE", help="write the same to FILE")
@@ -34,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do the sub-verb; the exit code."""
-    return {"verify": _verify}[args.what](args)
+    return {"verify": _verify, "list": _list, "info": _info}[args.what](args)
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -65,6 +69,88 @@ def _verify(args: argparse.Namespace) -> int:
     print(f"{passed} passed, {len(rows) - passed} failed")
     _write_json(args.json, "checkpoint verify", {"rows": rows, "passed": passed, "failed": len(rows) - passed})
     return 0 if passed == len(rows) else 1
+
+
+def _list(args: argparse.Namespace) -> int:
+    """A paragraph a family."""
+    from ..checkpoints.locate import local_folder
+    from ..checkpoints.registry import FAMILIES, places
+
+    rows = []
+    for family in FAMILIES.values():
+        folder = local_folder(family.name)
+        looked = [str(place) for place in places(family.name)]
+        if family.repository is not None:
+            looked.append(f"Hugging Face cache of {family.repository}")
+        rows.append({**asdict(family), "looked_for": looked, "present": None if folder is None else str(folder)})
+        print(f"{family.name}: {family.summary}")
+        facts = {
+            "present": "no" if folder is None else str(folder),
+            "obtained": family.obtain,
+            "licence": family.licence,
+            "grid frame": family.frame,
+            "several views": family.fusion,
+            "needs": ", ".join(family.roles),
+            "files": ", ".join(family.files),
+            "looked for": ", ".join(looked),
+            "note": "; ".join(family.remarks),
+        }
+        _print_lines([f"  {name:<14}{value}" for name, value in facts.items() if value])
+    _write_json(args.json, "checkpoint list", {"rows": rows})
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    """What the checkpoint states, then a paragraph a network; 1 if one of them could not be opened."""
+    from ..checkpoints.inspection import module_facts
+    from ..checkpoints.locate import describe, describe_image_encoder
+    from ..errors import Gena3DError
+
+    found = describe(args.checkpoint, allow_download=args.download)
+    modules = dict(found.modules)
+    if args.image_encoder:
+        encoder = describe_image_encoder(args.image_encoder, Path(found.source), allow_download=args.download)
+        modules["image_encoder"] = encoder.modules["image_encoder"]
+    stated = {
+        "family": found.family,
+        "source": found.source,
+        "grid frame": found.frame,
+        "several views": found.fusion,
+        "image size": found.image_size,
+        "image encoder": found.image_encoder or ("its own" if "image_encoder" in modules else "none named"),
+        **{f"sampler {name}": _sampler_text(sampler) for name, sampler in found.samplers.items()},
+        "latent mean": found.slat_mean,
+        "latent std": found.slat_std,
+        **found.metadata,
+    }
+    _print_lines([f"{name:<28}{value}" for name, value in stated.items() if value is not None])
+    facts = [module_facts(files) for files in modules.values()]
+    for module in facts:
+        _print_lines(module_lines(module))
+    _write_json(args.json, "checkpoint info", {"stated": stated, "modules": [asdict(module) for module in facts]})
+    if faulty := [module for module in facts if module.fault]:
+        raise Gena3DError(faulty[0].fault)
+    return 0
+
+
+def _sampler_text(sampler: SamplerDefaults) -> str:
+    low, high = sampler.guidance_interval
+    return (
+        f"{sampler.steps} steps, guidance {sampler.guidance_strength:g} for t in [{low:g}, {high:g}], "
+        f"rescale {sampler.rescale_t:g}, sigma {sampler.sigma_min:g}"
+    )
+
+
+def module_lines(module: ModuleFacts) -> list[str]:
+    """Class, counts and dtypes of a network, then a line a file."""
+    dtypes = ", ".join(f"{name} {count}" for name, count in sorted(module.dtypes.items())) or "unread"
+    head = f"{module.role} ({module.class_name}): {module.tensors} tensors, {module.parameters} parameters; {dtypes}"
+    verdicts = {True: "as stated", False: "NOT as stated", None: "nothing to compare with"}
+    lines = [
+        f"  {file.path.name}  {file.size / 1e6:.1f} MB  sha256 {file.sha256} ({verdicts[file.as_stated]})"
+        for file in module.files
+    ]
+    return [head, *lines, *([f"  FAULT {_one_line(module.fault)}"] if module.fault else [])]
 
 
 def case_lines(case: CaseReport, width: int, details: bool) -> list[str]:

@@ -35,6 +35,7 @@ def looks_like_dinov2(keys: Mapping[str, Any]) -> bool:
 def _dinov2(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     width, _, patch, _ = shapes["patch_embed.proj.weight"]
     grid = math.isqrt(shapes["pos_embed"][1] - 1)
+    registers = shapes["register_tokens"][1] if "register_tokens" in shapes else 0
     blocks = {int(match[1]) for key in shapes if (match := re.match(r"blocks\.(\d+)\.", key))}
     return {
         "img_size": grid * patch,
@@ -44,5 +45,9 @@ def _dinov2(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         "num_heads": max(1, width // DINO_HEAD_WIDTH),
         "mlp_ratio": shapes["blocks.0.mlp.fc1.weight"][0] / width,
         "init_values": 1.0 if "blocks.0.ls1.gamma" in shapes else None,
-        "num_register_tokens": shapes["register_tokens"][1] if "register_tokens" in shapes else 0,
+        "num_register_tokens": registers,
+        "mask_token": "mask_token" in shapes,
+        # The hub builds its models with registers so, the older ones without.
+        "interpolate_antialias": registers > 0,
+        "interpolate_offset": 0.0 if registers else 0.1,
     }

@@ -1,0 +1,74 @@
+"""What `gena3d checkpoint info` shows: contents of a checkpoint's files, checked against our networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import Gena3DError
+from .description import ModuleFiles
+from .key_maps import rename_key
+from .load import check_keys
+from .open import build_module
+from .weight_files import TensorHeader, file_sha256, read_headers
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A file of weights; as_stated: whether the hash is the one it should have, None where none is known."""
+
+    path: Path
+    size: int
+    sha256: str
+    as_stated: bool | None
+
+
+@dataclass(frozen=True)
+class ModuleFacts:
+    """A network of a checkpoint; dtypes: name -> number of values; fault: why it could not be opened, or ""."""
+
+    role: str
+    class_name: str
+    tensors: int
+    parameters: int
+    dtypes: dict[str, int]
+    files: tuple[FileFacts, ...]
+    fault: str = ""
+
+
+def module_facts(files: ModuleFiles) -> ModuleFacts:
+    """Read headers and hashes, no weights; a fault is part of the result, not an error."""
+    found: list[FileFacts] = []
+    headers: dict[str, TensorHeader] = {}
+    parameters, fault = 0, ""
+    try:
+        found = [_file_facts(file, wanted) for file, wanted in zip(files.files, files.sha256, strict=True)]
+        headers = read_headers(files.files)
+        parameters = _parameters(files, headers)
+        if damaged := [facts.path for facts in found if facts.as_stated is False]:
+            fault = f"{damaged[0]}: the SHA-256 is not the one stated: the file is damaged or another one"
+    except Gena3DError as error:
+        fault = str(error)
+    dtypes: dict[str, int] = {}
+    for header in headers.values():
+        name = str(header.dtype).removeprefix("torch.")
+        dtypes[name] = dtypes.get(name, 0) + header.count
+    return ModuleFacts(files.role, files.class_name, len(headers), parameters, dtypes, tuple(found), fault)
+
+
+def _file_facts(file: Path, wanted: str | None) -> FileFacts:
+    sha256 = file_sha256(file)
+    return FileFacts(file, file.stat().st_size, sha256, None if wanted is None else sha256 == wanted.lower())
+
+
+def _parameters(files: ModuleFiles, headers: dict[str, TensorHeader]) -> int:
+    """Number of parameters, buffers left out; raises `DataFormatError` unless names and shapes are our network's."""
+    if files.naming == "transformers":
+        # Queries, keys and values are stored apart: only reading them tells whether they fit.
+        return sum(header.count for header in headers.values())
+    with torch.device("meta"):
+        module, key_map = build_module(files)
+    check_keys(module, {rename_key(key, key_map): header.shape for key, header in headers.items()}, files.source)
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,77 @@
+"""Our own checkpoints: a folder with config.json and safetensors files, each with its SHA-256."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from ..errors import DataFormatError
+from .bundle import GridFrame, ViewFusion
+from .description import CheckpointDescription, ModuleFiles, entry, floats, read_json, sampler_defaults
+from .own_models import OWN_MODELS
+
+CONFIG = "config.json"
+SCHEMA = 1
+
+
+def is_own(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of this layout."""
+    return "schema" in config and "modules" in config
+
+
+def read_own(folder: Path) -> CheckpointDescription:
+    """The folder's description; raises `DataFormatError` that names the file and what is wrong in it."""
+    file = folder / CONFIG
+    config = read_json(file)
+    if config.get("schema") != SCHEMA:
+        raise DataFormatError(f"{file}: schema {config.get('schema')!r} is unknown, this gena3d reads {SCHEMA}")
+    modules = {
+        role: _module(role, content, folder, file) for role, content in entry(config, "modules", dict, file).items()
+    }
+    if not modules:
+        raise DataFormatError(f"{file}: names no network")
+    normalization = config.get("slat_normalization") or {}
+    samplers = config.get("samplers") or {}
+    return CheckpointDescription(
+        family=entry(config, "family", str, file),
+        source=str(folder),
+        modules=modules,
+        frame=_choice(config, "frame", get_args(GridFrame), file),
+        fusion=_choice(config, "fusion", get_args(ViewFusion), file),
+        image_size=entry(config, "image_size", int, file),
+        image_encoder=config.get("image_encoder"),
+        samplers={name: sampler_defaults(params, file) for name, params in samplers.items()},
+        slat_mean=floats(normalization.get("mean"), "mean", file) if normalization else None,
+        slat_std=floats(normalization.get("std"), "std", file) if normalization else None,
+        metadata=config.get("metadata") or {},
+    )
+
+
+def _module(role: str, content: Any, folder: Path, file: Path) -> ModuleFiles:
+    if not isinstance(content, dict):
+        raise DataFormatError(f"{file}: '{role}' must be an object with class, config and files, got {content!r}")
+    class_name = entry(content, "class", str, file)
+    if class_name not in OWN_MODELS:
+        raise DataFormatError(
+            f"{file}: the class '{class_name}' of '{role}' is unknown, one of {', '.join(OWN_MODELS)}"
+        )
+    stored = entry(content, "files", list, file)
+    if not stored:
+        raise DataFormatError(f"{file}: '{role}' has no files")
+    paths, hashes = [], []
+    for item in stored:
+        if not isinstance(item, dict):
+            raise DataFormatError(f"{file}: a file of '{role}' must be an object with name and sha256, got {item!r}")
+        name, sha256 = entry(item, "name", str, file), entry(item, "sha256", str, file)
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise DataFormatError(f"{file}: '{name}' is no name of a .safetensors file in the same folder")
+        paths.append(folder / name)
+        hashes.append(sha256)
+    return ModuleFiles(role, class_name, entry(content, "config", dict, file), tuple(paths), tuple(hashes), "own")
+
+
+def _choice(config: Mapping[str, Any], name: str, known: tuple[Any, ...], file: Path) -> Any:
+    if config.get(name) not in known:
+        raise DataFormatError(f"{file}: '{name}' must be one of {', '.join(known)}, got {config.get(name)!r}")
+    return config[name]
