@@ -39,17 +39,16 @@ def hammersley(count: int, dimensions: int) -> Float64Array:
 
 
 def sphere_yaw_pitch(
-    count: int, offset: Sequence[float] | np.ndarray = (0.0, 0.0), favour_below: bool = False
+    count: int, offset: Sequence[float] | np.ndarray = (0.0, 0.0), favour_above: bool = False
 ) -> Float64Array:
     """(count, 2) yaw and pitch of directions spread evenly over the sphere.
 
     offset shifts the pattern: its first entry in steps of the points, from 0 to 1, the second in turns.
-    favour_below: the renders of TRELLIS' data set, which stretch the pattern's first quarter over its half, so that
-    half as many cameras look up from steeply below.
+    favour_above: a quarter of the cameras stand below the origin instead of half, as in TRELLIS' data set.
     """
     pattern = hammersley(count, 2)
     u, v = pattern[:, 0] + offset[0] / count, pattern[:, 1] + offset[1]
-    if favour_below:
+    if favour_above:
         u = np.where(u < 0.25, 2.0 * u, 2.0 * u / 3.0 + 1.0 / 3.0)
     return np.stack([2.0 * np.pi * v, np.arccos(np.clip(1.0 - 2.0 * u, -1.0, 1.0)) - np.pi / 2.0], axis=1)
 

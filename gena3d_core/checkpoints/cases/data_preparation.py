@@ -56,7 +56,7 @@ def cameras(case: GoldenCase) -> CaseResults:
     """Directions, poses, intrinsics and projections of the rendered views."""
     inputs = {name: tensor.numpy() for name, tensor in case.inputs.items()}
     count = len(inputs["radius"])
-    directions = orbit.sphere_yaw_pitch(count, inputs["offset"], favour_below=True)
+    directions = orbit.sphere_yaw_pitch(count, inputs["offset"], favour_above=True)
     poses = orbit.orbit_poses_opengl(directions, inputs["radius"])
     extrinsics = transforms.inverse(orbit.opencv_from_opengl(poses))
     intrinsics = orbit.normalised_intrinsics(inputs["fov"])
