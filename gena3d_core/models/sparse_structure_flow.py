@@ -130,7 +130,7 @@ class SparseStructureFlow(nn.Module):
         h, embedding = h.to(dtype), embedding.to(dtype)
         for block, context in zip(self.blocks, contexts, strict=True):
             h = block(h, embedding, context)
-        return unpatchify(self.out_layer(self.out_norm(h.float())), self.config.patch_size)
+        return unpatchify(self.out_layer(self.out_norm(h.to(self.out_layer.weight))), self.config.patch_size)
 
 
 def patchify(x: Tensor, patch: int) -> Tensor:
