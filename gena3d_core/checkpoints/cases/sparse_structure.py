@@ -69,9 +69,8 @@ def occupied_comparison(logits: Tensor) -> Comparison:
         for rows in (ours, theirs):
             listed[rows.long().unbind(1)] += 1
         single = margin[listed == 1]
-        remark = f"{len(single)} voxels within {tolerance.atol:g} of the threshold differ" if len(single) else ""
-        return Difference(
-            float(single.max()) if len(single) else 0.0, 0.0, torch.equal(sure_ours.int(), sure_theirs.int()), remark
-        )
+        largest = float(single.max()) if len(single) else 0.0
+        remark = f"{len(single)} voxels differ, all with |logit| <= {largest:.1e}" if len(single) else ""
+        return Difference(largest, 0.0, torch.equal(sure_ours.int(), sure_theirs.int()), remark)
 
     return compare
