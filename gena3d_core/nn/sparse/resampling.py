@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import InputError
-from .tensor import Geometry, SparseTensor
+from .tensor import Geometry, SparseTensor, flat_keys
 
 
 class Coarser(NamedTuple):
@@ -35,11 +35,13 @@ def coarser(fine: Geometry) -> Coarser:
 def _coarser(fine: Geometry) -> Coarser:
     halved = fine.coords.clone()
     halved[:, 1:] = halved[:, 1:] >> 1
-    coords, parent, family = torch.unique(halved, dim=0, return_inverse=True, return_counts=True)
+    _, parent, family = torch.unique(flat_keys(halved)[0], return_inverse=True, return_counts=True)
+    coords = halved.new_empty(len(family), 4)
+    coords[parent] = halved
     octant = ((fine.coords[:, 1:] & 1) << fine.coords.new_tensor([2, 1, 0])).sum(dim=1)
     children = torch.full((len(coords), 8), len(fine), device=coords.device)
     children[parent, octant] = torch.arange(len(fine), device=coords.device)
-    return Coarser(Geometry(coords.contiguous(), fine.batch), parent, children, family.float()[:, None])
+    return Coarser(Geometry(coords, fine.batch), parent, children, family.float()[:, None])
 
 
 def downsample(x: SparseTensor, *, counts_zero: bool = True) -> SparseTensor:
@@ -51,7 +53,9 @@ def downsample(x: SparseTensor, *, counts_zero: bool = True) -> SparseTensor:
     coarse = coarser(x.geometry)
     # A gather with a row of zeros for missing children keeps the sum's order fixed, which scattering does not.
     rows = F.pad(x.feats, (0, 0, 0, 1)).index_select(0, coarse.children.flatten()).unflatten(0, (-1, 8))
-    mean = rows.float().sum(dim=1) / (coarse.family + int(counts_zero))
+    # Half-precision sums in float32.
+    sums = rows.to(torch.promote_types(rows.dtype, torch.float32)).sum(dim=1)
+    mean = sums / (coarse.family + int(counts_zero))
     return SparseTensor(coarse.geometry, mean.to(x.feats.dtype))
 
 

@@ -23,7 +23,7 @@ KEY_LIMIT = 2**62
 class SortedKeys(NamedTuple):
     """Cells as one integer each, in increasing order.
 
-    keys      (N,) int64, lexicographic in (batch, i, j, k) with a margin of one cell on both sides of every axis
+    keys      (N,) int64, see `flat_keys`
     order     (N,) int64: row of each key
     strides   steps of the key along batch, i, j, k
     """
@@ -84,7 +84,8 @@ class Geometry:
     @cached_property
     def sorted_keys(self) -> SortedKeys:
         """The cells in lexicographic order."""
-        return sort_keys(self.coords)
+        keys, strides = flat_keys(self.coords)
+        return SortedKeys(*keys.sort(), strides)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,18 +157,20 @@ class SparseTensor:
         return SparseTensor(Geometry(self.coords.to(device), self.batch), self.feats.to(device))
 
 
-def sort_keys(coords: Tensor) -> SortedKeys:
-    """Keys of coords (N, 4), sorted; raises `InputError` if the grid is too large for 64-bit keys."""
+def flat_keys(coords: Tensor) -> tuple[Tensor, tuple[int, int, int, int]]:
+    """Cells (N, 4) as one int64 each, lexicographic in (batch, i, j, k), and the steps of the key along these.
+
+    A margin of one cell on every side keeps neighbours beyond the border from being taken for cells of the next line.
+    Raises `InputError` if the grid is too large for 64 bits.
+    """
     top = [int(extent) for extent in coords.amax(dim=0).tolist()]
     stride_i, stride_j = (top[2] + 3) * (top[3] + 3), top[3] + 3
     stride_b = (top[1] + 3) * stride_i
     if stride_b * (top[0] + 1) >= KEY_LIMIT:
         raise InputError(f"a grid of {top[1] + 1} x {top[2] + 1} x {top[3] + 1} cells is too large")
     cells = coords.long()
-    # The margin keeps a neighbour beyond the border from being taken for a cell of the next line.
     keys = cells[:, 0] * stride_b + (cells[:, 1] + 1) * stride_i + (cells[:, 2] + 1) * stride_j + cells[:, 3] + 1
-    keys, order = keys.sort()
-    return SortedKeys(keys, order, (stride_b, stride_i, stride_j, 1))
+    return keys, (stride_b, stride_i, stride_j, 1)
 
 
 def concatenate(tensors: list[SparseTensor]) -> SparseTensor:

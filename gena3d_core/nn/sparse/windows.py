@@ -1,7 +1,7 @@
 """Partitions of the occupied cells into windows that attend within themselves.
 
-A partition says which window each row belongs to; packing it for attention sorts the windows by size into a handful
-of buckets, so that little is padded however unequal they are.
+A partition says which window each row belongs to; packing it for attention sorts the windows by size into buckets, so
+that little or nothing is padded however unequal they are.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import InputError
 from .curves import CURVES
-from .tensor import PADDING_BIAS, Geometry
+from .tensor import PADDING_BIAS, Geometry, flat_keys
+
+EXACT_BUCKETS = 64
+"""Up to this many different sizes each gets a bucket of its own, without padding."""
 
 BUCKET_GROWTH = 1.25
-"""Lengths of neighbouring buckets differ by this factor at most: bounds the share of padding."""
+"""With more sizes than that, lengths of neighbouring buckets differ by this factor at most: bounds the share of padding."""
 
 SHORTEST_BUCKET = 8
 
@@ -58,7 +62,7 @@ def shifted_windows(geometry: Geometry, window: int, shift: int = 0) -> Windows:
     def make() -> Windows:
         cells = geometry.coords.clone()
         cells[:, 1:] = (cells[:, 1:] + shift) // window
-        return pack_windows(torch.unique(cells, dim=0, return_inverse=True)[1])
+        return pack_windows(torch.unique(flat_keys(cells)[0], return_inverse=True)[1])
 
     return geometry.cached(("shifted_windows", window, shift), make)
 
@@ -88,9 +92,9 @@ def serialised_windows(geometry: Geometry, length: int, *, shift: int = 0, curve
         order = code.argsort()
         # Sorted rows keep the order of samples, so a sorted row's place in its sample is that of the unsorted one.
         run = (geometry.position + shift) // length
-        pair = torch.stack([geometry.batch_index, run], dim=1)
+        new = (run[1:] != run[:-1]) | (geometry.batch_index[1:] != geometry.batch_index[:-1])
         index = torch.empty_like(order)
-        index[order] = torch.unique_consecutive(pair, dim=0, return_inverse=True)[1]
+        index[order] = F.pad(new.cumsum(0), (1, 0))
         return pack_windows(index)
 
     return geometry.cached(("serialised_windows", length, shift, curve), make)
@@ -101,7 +105,9 @@ def pack_windows(index: Tensor) -> Windows:
     sizes = torch.bincount(index)
     order = index.argsort(stable=True)
     starts = sizes.cumsum(0) - sizes
-    lengths = _bucket_lengths(int(sizes.max())).to(index.device)
+    lengths = torch.unique(sizes)
+    if len(lengths) > EXACT_BUCKETS:
+        lengths = _bucket_lengths(int(lengths[-1])).to(index.device)
     bucket_of = torch.searchsorted(lengths, sizes)
     position = torch.empty_like(index)
     position[order] = torch.arange(len(index), device=index.device) - starts[index[order]]
