@@ -20,6 +20,8 @@ SIDE_FACTOR = 1.5
 camera saw. A ball seen from one side shows half its depth, and just fits."""
 WIDENING = 8.0
 """How many voxels' sides the outlier filter may look around in clouds that are sparse throughout."""
+WALL = 1e-9
+"""How far outside a grid rounding may put a point on its wall."""
 MAX_GAP = 1.0
 """An object reaches down to the support if what is seen of it ends at most this many of its longest extents above."""
 
@@ -70,8 +72,8 @@ def prepare_cloud(
     require_shape("points_m", points, (None, 3))
     in_grid = transforms.apply(transforms.inverse(S_world_grid), points[np.isfinite(points).all(axis=1)])
     kept = in_grid[dense_points(in_grid, 1.0 / resolution, min_neighbours, WIDENING)]
-    # Points on the upper walls belong to the last voxel: of a tight grid every cloud has some.
-    kept = np.where((kept >= 0.5) & (kept < 0.5 + 1e-9), np.nextafter(0.5, 0.0), kept)
+    # Points on the walls, which every cloud has in a tight grid, belong to the outermost voxels.
+    kept = np.where(np.abs(kept) < 0.5 + WALL, np.clip(kept, WALL - 0.5, 0.5 - WALL), kept)
     return voxels.points_to_occupancy(kept, np.full(3, -0.5), 1.0 / resolution, (resolution,) * 3)
 
 
