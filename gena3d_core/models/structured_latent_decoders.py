@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..nn.initialisation import initialise_transformer, zero
 from ..nn.precision import cast_matrix_layers
 from ..nn.sparse import SparseGroupNorm32, SparseTensor, SubmanifoldConv3d, subdivide
+from ..nn.sparse.copies import convolve_copies, subdivided_copies
 from .gaussians import GaussianActivation, Gaussians
 from .radiance_field import Strivec
 from .structured_latent_vae import StructuredLatentVAEConfig, VoxelTransformer
@@ -39,7 +40,7 @@ class SubdivisionBlock(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """x (N, channels) -> (8 N, out_channels) at twice the resolution."""
-        h = self.conv1(subdivide(_silu(self.norm1(x))))
+        h = convolve_copies(self.conv1, _silu(self.norm1(x)), subdivided_copies(x))
         h = self.conv2(_silu(self.norm2(h)))
         # One voxel at a time: the same before and after the split, and eight times cheaper before it.
         return h.replace(h.feats + subdivide(self.skip_connection(x)).feats)
