@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -47,9 +48,11 @@ def losses(case: GoldenCase) -> CaseResults:
         "out.v_target": target,
         "out.mse_toy": velocity_loss(toy_velocity(x_t, 1000.0 * t, given["cond"]), target),
         "out.reverse": remove_noise(x_t, noise, t, sigma),
-        "out.t_logit_normal_mean1_std1": logit_normal(given["normal_for_t"], 1.0, 1.0),
         "out.vae_kl": kl_divergence(given["vae_mean"], given["vae_logvar"]),
     }
+    for name in case.expected:
+        if stated := re.fullmatch(r"out\.t_logit_normal_mean([\d.e-]+)_std([\d.e-]+)", name):
+            found[name] = logit_normal(given["normal_for_t"], *map(float, stated.groups()))
     for kind, weight in _vae_losses(case).items():
         found[f"out.vae_{kind}_loss"] = sparse_structure_vae_loss(
             given["vae_logits"], given["vae_ss"], given["vae_mean"], given["vae_logvar"], kind=kind, kl_weight=weight
