@@ -49,6 +49,7 @@ DINOV2: KeyMap = (
     (r"(blocks\.\d+)\.attn\.proj\.", r"\1.operations.attn.to_out."),
     (r"(blocks\.\d+)\.mlp\.fc1\.", r"\1.operations.mlp.mlp.0."),
     (r"(blocks\.\d+)\.mlp\.fc2\.", r"\1.operations.mlp.mlp.2."),
+    (r"(blocks\.\d+)\.mlp\.(w12|w3)\.", r"\1.operations.mlp.\2."),
 )
 """DINOv2 as the torch hub names it, blocks in one list or in chunks."""
 

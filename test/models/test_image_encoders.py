@@ -166,7 +166,24 @@ def test_constructor_of_another_member_of_the_family() -> None:
     assert not module.blocks[0].gains
     assert module(torch.randn(1, 3, 28, 28)).prenorm.shape == (1, 5, 24)
     with pytest.raises(InputError, match="ffn_layer"):
-        build_published("DinoVisionTransformer", {**constructor, "ffn_layer": "swiglufused"})
+        build_published("DinoVisionTransformer", {**constructor, "ffn_layer": "identity"})
+
+
+def test_gated_feed_forward_of_the_giant_model() -> None:
+    constructor = {**vars(TINY), "ffn_layer": "swiglufused", "mlp_ratio": 4.0}
+    module, key_map = build_published("DinoVisionTransformer", constructor)
+    weights = published_names(tiny_dino())
+    weights = {key: value for key, value in weights.items() if ".mlp." not in key}
+    for i in range(2):
+        shapes = {"w12.weight": (256, 48), "w12.bias": (256,), "w3.weight": (48, 128), "w3.bias": (48,)}
+        weights |= {f"blocks.{i}.mlp.{name}": 0.2 * torch.randn(shape) for name, shape in shapes.items()}
+    load_state(module, weights, key_map, "giant")
+    assert isinstance(module, DinoV2)
+    x = torch.randn(3, 48)
+    h = F.linear(x, weights["blocks.0.mlp.w12.weight"], weights["blocks.0.mlp.w12.bias"])
+    h = h[:, :128] * torch.sigmoid(h[:, :128]) * h[:, 128:]
+    expected = F.linear(h, weights["blocks.0.mlp.w3.weight"], weights["blocks.0.mlp.w3.bias"])
+    torch.testing.assert_close(module.blocks[0].operations["mlp"](x), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_no_mask_token_and_chunked_names() -> None:

@@ -29,7 +29,6 @@ CLASS_DEFAULTS: Mapping[str, Any] = {
 """What the published class assumes for arguments that a constructor leaves out."""
 
 FIXED: Mapping[str, Any] = {
-    "ffn_layer": "mlp",
     "in_chans": 3,
     "qkv_bias": True,
     "ffn_bias": True,

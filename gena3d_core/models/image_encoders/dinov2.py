@@ -5,6 +5,7 @@ Sources: Oquab et al. 2023 (DINOv2), Darcet et al. 2023 (registers).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,12 +21,35 @@ from ...nn.precision import cast_matrix_layers, matrix_dtype
 from .patches import check_images, normalised_channels, resized_positions
 
 
+class SwiGLU(nn.Module):
+    """Gated feed-forward (Shazeer 2020): silu of one half of the hidden channels times the other."""
+
+    def __init__(self, width: int, ratio: float) -> None:
+        super().__init__()
+        # Two thirds of the hidden width, in eights: as many parameters as the plain feed-forward has.
+        hidden = (int(int(width * ratio) * 2 / 3) + 7) // 8 * 8
+        self.w12 = nn.Linear(width, 2 * hidden)
+        self.w3 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor, context: None = None) -> Tensor:
+        gate, value = self.w12(x).chunk(2, dim=-1)
+        return self.w3(F.silu(gate) * value)
+
+
+FEED_FORWARDS: dict[str, Callable[[int, float], nn.Module]] = {
+    "mlp": partial(FeedForward, exact_gelu=True),
+    "swiglu": SwiGLU,
+    "swiglufused": SwiGLU,
+}
+
+
 @dataclass(frozen=True)
 class DinoV2Config:
     """Sizes in the words of the published class; the defaults are ViT-L/14 with four registers at 518 pixels.
 
     init_values             start of the LayerScale gains; None or 0: no gains
     interpolate_antialias, interpolate_offset   how positions are resized for other image sizes
+    ffn_layer               'mlp', or 'swiglu' (the giant model; 'swiglufused' computes the same)
     mask_token              whether there is the token that stood for hidden patches in training (not read here)
     """
 
@@ -39,6 +63,7 @@ class DinoV2Config:
     init_values: float | None = 1.0
     interpolate_antialias: bool = True
     interpolate_offset: float = 0.0
+    ffn_layer: str = "mlp"
     mask_token: bool = True
 
     def __post_init__(self) -> None:
@@ -46,6 +71,8 @@ class DinoV2Config:
             raise InputError(f"img_size {self.img_size} is not a multiple of patch_size {self.patch_size}")
         if self.embed_dim % self.num_heads:
             raise InputError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
+        if self.ffn_layer not in FEED_FORWARDS:
+            raise InputError(f"ffn_layer must be one of {', '.join(FEED_FORWARDS)}, got '{self.ffn_layer}'")
 
 
 @dataclass(frozen=True)
@@ -162,12 +189,12 @@ class DinoV2(nn.Module):
 
 
 def dinov2_block(config: DinoV2Config) -> TransformerBlock:
-    """Self-attention and a feed-forward with exact GELU, both behind LayerScale gains."""
+    """Self-attention and a feed-forward (with exact GELU), both behind LayerScale gains."""
     C, gain = config.embed_dim, bool(config.init_values)
     return TransformerBlock(
         C,
         [
             SubLayer("attn", partial(SelfAttention, C, config.num_heads), affine_norm=True, gain=gain),
-            SubLayer("mlp", partial(FeedForward, C, config.mlp_ratio, exact_gelu=True), affine_norm=True, gain=gain),
+            SubLayer("mlp", partial(FEED_FORWARDS[config.ffn_layer], C, config.mlp_ratio), affine_norm=True, gain=gain),
         ],
     )
