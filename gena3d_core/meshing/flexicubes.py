@@ -18,6 +18,7 @@ from .flexicubes_tables import DualTables, dual_tables, edge_corners
 QUAD_OUTWARDS = (0, 1, 3, 2)
 """Order of the four cubes around an edge, taken by flat index, where the first end of the edge is outside."""
 QUAD_INWARDS = (2, 3, 1, 0)
+LEAST_DISTANCE = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +78,9 @@ def flexicubes(
     """Surface where `sdf` changes sign; inside is negative. No sign change gives a mesh of no vertices and no faces.
 
     vertices      (N, 3) positions of the grid's (possibly deformed) vertices
-    sdf           (N,) finite
+    sdf           (N,) finite, float32 or float64
     cube_corners  (C, 8) int64 vertex at each corner, first axis fastest; the cubes in ascending order of their ids
-    resolution    cubes per axis
+    resolution    cubes per axis R; at the border of the grid the surface stays open
     beta, alpha, gamma  (C, 12) edges, (C, 8) corners, (C,) splitting: raw, squashed here; None = all ones
     attributes    (N, A)
     training      quads get a centre vertex and four triangles, so that gradients reach all of gamma
@@ -91,6 +92,8 @@ def flexicubes(
     _check(vertices, sdf, cube_corners, resolution, cube_ids)
     tables = dual_tables(sdf.device)
     bits = 2 ** torch.arange(8, device=sdf.device)
+    # Products of denormal distances would vanish and leave crossings undefined.
+    sdf = torch.where(sdf < 0, sdf.clamp_max(-LEAST_DISTANCE), sdf)
     case = ((sdf < 0)[cube_corners] * bits).sum(1)
     surface = (case > 0) & (case < 255)
     rows = surface.nonzero().squeeze(1)

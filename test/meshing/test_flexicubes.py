@@ -148,7 +148,7 @@ def test_vertices_stay_in_their_cubes_whatever_the_weights():
     seed=st.integers(0, 10**6),
     resolution=st.integers(3, 8),
     share=st.floats(0.05, 0.95),
-    levels=st.sampled_from(["real", "with zeros"]),
+    levels=st.sampled_from(["real", "with zeros", "denormal"]),
     training=st.booleans(),
 )
 def test_random_signs_close(seed, resolution, share, levels, training):
@@ -157,6 +157,8 @@ def test_random_signs_close(seed, resolution, share, levels, training):
     sdf = torch.rand(len(points), generator=generator) - share
     if levels == "with zeros":
         sdf = (3 * sdf).round()
+    if levels == "denormal":
+        sdf = torch.where(sdf > 0, 1e-44 * (sdf > 0.2), torch.full_like(sdf, -1e-44))
     place = lattice(resolution + 1)
     sdf[((place == 0) | (place == resolution)).any(1)] = 1.0
     mesh = flexicubes(points, sdf, cubes, resolution, training=training, **random_weights(resolution, generator))
@@ -164,6 +166,7 @@ def test_random_signs_close(seed, resolution, share, levels, training):
     assert bool((sdf < 0).any()) == bool(len(mesh.faces))
     assert torch.isfinite(mesh.vertices).all()
     assert torch.isfinite(mesh.deviation).all()
+    assert mesh.vertices.abs().max() <= 0.5 if len(mesh.vertices) else True
     used = mesh.faces.unique()
     assert len(used) == len(mesh.vertices)
 
