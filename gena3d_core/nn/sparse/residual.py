@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ..norms import BLOCK_EPS, LayerNorm32
 from .convolution import SubmanifoldConv3d
+from .copies import convolve_copies, upsampled_copies
 from .resampling import downsample, upsample
 from .tensor import SparseTensor
 
@@ -41,11 +42,16 @@ class SparseResBlock3d(nn.Module):
             raise InputError("a residual block needs `like`, the finer cells, exactly if it upsamples")
         if self.resample == "down":
             x = downsample(x)
-        elif like is not None:
-            x = upsample(x, like)
         # Scale first: the transformer blocks' modulation has the opposite order.
         scale, shift = self.emb_layers(embedding).chunk(2, dim=-1)
-        h = self.conv1(x.replace(nn.functional.silu(self.norm1(x.feats))))
+        h = x.replace(nn.functional.silu(self.norm1(x.feats)))
+        skip = x.replace(self.skip_connection(x.feats))
+        if like is None:
+            h = self.conv1(h)
+        else:
+            # What concerns one cell at a time is done before its copies are made, where there are fewer of them.
+            skip = upsample(skip, like)
+            h = convolve_copies(self.conv1, h, upsampled_copies(like))
         modulated = torch.addcmul(h.per_row(shift), self.norm2(h.feats), h.per_row(1 + scale))
         h = self.conv2(h.replace(nn.functional.silu(modulated)))
-        return h.replace(h.feats + self.skip_connection(x.feats))
+        return h.replace(h.feats + skip.feats)
