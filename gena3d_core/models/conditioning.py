@@ -100,6 +100,8 @@ def view_weights(visibility: Tensor, owner: Tensor, batch: int) -> Tensor:
     visibility (P,) τ in [0, 1], owner (P,) -> (P,). A view that sees nothing gets 0; an object whose views all see
     nothing raises `InputError`.
     """
+    if not bool(((visibility >= 0) & (visibility <= 1)).all()):
+        raise InputError(f"visibility must lie between 0 and 1, got {visibility.tolist()}")
     total = visibility.new_zeros(batch).index_add(0, owner, visibility)
     if not bool((total > 0).all()):
         unseen = torch.nonzero(~(total > 0)).flatten().tolist()

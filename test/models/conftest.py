@@ -60,7 +60,7 @@ def make_condition() -> ConditionFactory:
 
         owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
         P = len(owner)
-        visibility = torch.rand(P, generator=generator, dtype=torch.float64).to(dtype) + 0.05
+        visibility = 0.05 + 0.9 * torch.rand(P, generator=generator, dtype=torch.float64).to(dtype)
         views = ViewTokens(
             draw(P, tokens, SIZES["cond_channels"]),
             owner,

@@ -138,11 +138,11 @@ def test_equals_the_equations_written_out(
     torch.testing.assert_close(ours, expected, atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 2e-5), (torch.bfloat16, 0.15)])
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 5e-6), (torch.bfloat16, 0.06)])
 def test_lower_precision_stays_near(
     dtype: torch.dtype, atol: float, make_flow: Callable, make_condition: Callable, make_state: Callable
 ) -> None:
-    """Velocities have spread 1: bf16 keeps three digits through 2 blocks of 5 residual branches."""
+    """Velocities have spread 0.6: bf16 keeps three digits through 2 blocks of 5 residual branches."""
     model, exact = make_flow(**GENA3D), make_flow(dtype=torch.float64, **GENA3D)
     condition, (x, t) = make_condition([3, 1]), make_state(2)
     wide = make_condition([3, 1], dtype=torch.float64)
@@ -160,7 +160,7 @@ def test_the_order_of_views_does_not_matter(
     x, t = make_state(2)
     order = torch.randperm(count + 2, generator=torch.Generator().manual_seed(seed))
     shuffled = replace(condition, views=select_views(condition.views, order))
-    torch.testing.assert_close(run(model, x, t, shuffled), run(model, x, t, condition), atol=3e-5, rtol=0)
+    torch.testing.assert_close(run(model, x, t, shuffled), run(model, x, t, condition), atol=5e-6, rtol=0)
 
 
 @pytest.mark.parametrize("base_options", [{}, {"occlusion_attention": True}, {"qk_rms_norm_cross": True}], ids=str)
@@ -235,12 +235,9 @@ def test_every_new_parameter_learns(make_flow: Callable, make_condition: Callabl
     model(x, t, model.contexts(condition)).square().mean().backward()
     new = {n: p.grad for n, p in model.named_parameters() if "stereo_attn" in n or "fusion_norm" in n}
     assert len(new) == model.config.num_blocks * (2 + 6 + 4 + 2)
-    # A common shift of all keys leaves every softmax as it is, and the gate's last bias nearly is such a shift.
-    weak = {n for n in new if n.endswith("gate.2.bias")}
     for name, gradient in new.items():
         assert gradient is not None, name
-        largest = gradient.chunk(2)[1].abs().max() if name.endswith("to_kv.bias") else gradient.abs().max()
-        assert float(largest) > (1e-9 if name in weak else 1e-6), name
+        assert float(gradient.abs().max()) > 1e-4, name
 
 
 def test_fusion_norm_absorbs_one_over_k(make_flow: Callable) -> None:
@@ -276,4 +273,4 @@ def test_one_to_twenty_views_mixed_in_a_batch_are_what_each_object_gets_alone(
     for b in range(len(counts)):
         own = select_views(condition.views, torch.nonzero(condition.views.owner == b).flatten())
         alone = FlowCondition(replace(own, owner=torch.zeros_like(own.owner)), 1, condition.geometry[b : b + 1])
-        torch.testing.assert_close(run(model, x[b : b + 1], t[b : b + 1], alone)[0], together[b], atol=3e-5, rtol=0)
+        torch.testing.assert_close(run(model, x[b : b + 1], t[b : b + 1], alone)[0], together[b], atol=5e-6, rtol=0)
