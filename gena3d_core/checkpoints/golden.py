@@ -123,7 +123,8 @@ def compare_values(ours: Tensor, theirs: Tensor, tolerance: Tolerance) -> Differ
         return Difference(0.0, 0.0, True)
     apart = (a - b).abs()
     apart = torch.where(a == b, torch.zeros_like(apart), apart)
-    within = apart <= tolerance.atol + tolerance.rtol * b.abs()
+    # A tolerance relative to an infinite value would let anything pass.
+    within = (a == b) | (b.isfinite() & (apart <= tolerance.atol + tolerance.rtol * b.abs()))
     relative = apart / b.abs().clamp_min(1e-12)
     # Relative differences of values near zero say nothing: report those of values that are not lost in atol.
     shown = relative[b.abs() > max(tolerance.atol, 1e-12)]

@@ -74,8 +74,8 @@ FAMILIES: dict[str, Family] = {
             name="amodal3r",
             summary="Amodal3R, occluded objects, both stages",
             licence="none in its code repository; its model card says CC-BY-4.0",
-            obtain="not fetched by this name, as its licence is unclear: judge for yourself, then give its directory or "
-            "the repository Sm0kyWu/Amodal3R",
+            obtain="not fetched by this name, as its licence is unclear: judge for yourself, then give its directory "
+            "or the repository Sm0kyWu/Amodal3R",
             repository=None,
             frame="canonical",
             fusion="stochastic",

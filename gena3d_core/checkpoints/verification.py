@@ -96,7 +96,7 @@ def verify_keys(file: Path) -> KeysReport:
     Every name must map to one of ours with the same shape, and the other way round. Nothing is allocated: the module
     is built on the meta device. Never raises for what the file holds.
     """
-    name = file.stem
+    name = file.name
     try:
         description = _read_keys(file)
         shapes = {key: tuple(int(n) for n in entry[0]) for key, entry in description["tensors"].items()}
