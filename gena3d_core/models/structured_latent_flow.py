@@ -126,6 +126,8 @@ class StructuredLatentFlow(nn.Module):
         """Velocity at the voxels of x, float32; contexts as `contexts` made them, for the samples of x."""
         if x.feats.shape[1] != self.config.in_channels:
             raise InputError(f"x must have {self.config.in_channels} channels, got {x.feats.shape[1]}")
+        if t.shape != (x.batch,):
+            raise InputError(f"t must be ({x.batch},), a time for each sample of x, got {tuple(t.shape)}")
         dtype = matrix_dtype(self.blocks)
         embedding = self.t_embedder(t)
         modulation = embedding if self.adaLN_modulation is None else self.adaLN_modulation(embedding)

@@ -166,3 +166,5 @@ def test_wrong_sizes_are_named():
     x = sample_of(10, 0)
     with pytest.raises(InputError, match="4 channels, got 3"):
         model(x.replace(x.feats[:, :3]), torch.ones(1), unconditional(model.blocks))
+    with pytest.raises(InputError, match=r"t must be \(1,\)"):
+        model(x, torch.ones(2), unconditional(model.blocks))
