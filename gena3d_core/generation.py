@@ -31,8 +31,20 @@ class ObjectGenerator(Protocol):
         ...
 
 
-GENERATORS: dict[str, Callable[..., ObjectGenerator]] = {"observed": ObservedSurface}
-"""Generators by name."""
+def _from_checkpoint(family: str) -> Callable[..., ObjectGenerator]:
+    def make(checkpoint: str = family, **options: Any) -> ObjectGenerator:
+        from .generative.flow_generator import make_flow_generator  # imports torch, which `observed` does without
+
+        return make_flow_generator(checkpoint, **options)
+
+    return make
+
+
+GENERATORS: dict[str, Callable[..., ObjectGenerator]] = {
+    "observed": ObservedSurface,
+    **{family: _from_checkpoint(family) for family in ("edge", "gena3d", "amodal3r", "trellis-image-large")},
+}
+"""Generators by name; but for `observed` families of checkpoints, whose files the option `checkpoint` names."""
 
 
 def make_generator(name: str, **options: Any) -> ObjectGenerator:

@@ -39,7 +39,9 @@ class Posterior(NamedTuple):
 class SparseStructureEncoderConfig:
     """Sizes in the words of the published configs; channels from the finest level to the coarsest.
 
-    norm_type  norm before the last convolution only; residual blocks have channel layer norms in both cases
+    norm_type   norm before the last convolution only; residual blocks have channel layer norms in both cases
+    patch_size  side of the cubes of voxels that become channels before the first convolution (and voxels again behind
+                the decoder's last one): full-resolution convolutions are what costs time on a CPU; published: 1
     """
 
     in_channels: int
@@ -48,6 +50,12 @@ class SparseStructureEncoderConfig:
     channels: Sequence[int]
     num_res_blocks_middle: int = 2
     norm_type: NormType = "layer"
+    patch_size: int = 1
+
+    @property
+    def scale(self) -> int:
+        """Voxels along a side of a cell of the latent grid."""
+        return self.patch_size * 2 ** (len(self.channels) - 1)
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,12 @@ class SparseStructureDecoderConfig:
     channels: Sequence[int]
     num_res_blocks_middle: int = 2
     norm_type: NormType = "layer"
+    patch_size: int = 1
+
+    @property
+    def scale(self) -> int:
+        """Voxels along a side of a cell of the latent grid."""
+        return self.patch_size * 2 ** (len(self.channels) - 1)
 
 
 class ResidualBlock(nn.Module):
@@ -149,12 +163,12 @@ class _Network(nn.Module):
 
 
 class SparseStructureEncoder(_Network):
-    """Occupancy (B, C_in, R, R, R) of zeros and ones -> posterior of the latent, R / 2^(levels - 1) wide."""
+    """Occupancy (B, C_in, R, R, R) of zeros and ones -> posterior of the latent, R / scale wide."""
 
     def __init__(self, config: SparseStructureEncoderConfig) -> None:
         widths = _checked(config.channels)
         super().__init__(
-            config.in_channels,
+            config.in_channels * config.patch_size**3,
             widths[0],
             _levels(widths, config.num_res_blocks, Downsample),
             (widths[-1], config.num_res_blocks_middle),
@@ -164,16 +178,17 @@ class SparseStructureEncoder(_Network):
         self.config = config
 
     def forward(self, x: Tensor) -> Posterior:
-        step = 2 ** (len(self.config.channels) - 1)
-        if x.ndim != 5 or x.shape[1] != self.in_channels or any(side % step for side in x.shape[2:]):
+        wanted, step = self.config.in_channels, self.config.scale
+        if x.ndim != 5 or x.shape[1] != wanted or any(side % step for side in x.shape[2:]):
             raise InputError(
-                f"occupancy must be (B, {self.in_channels}, R, R, R) with R a multiple of {step}, got {tuple(x.shape)}"
+                f"occupancy must be (B, {wanted}, R, R, R) with R a multiple of {step}, got {tuple(x.shape)}"
             )
+        x = gather_cubes(x, self.config.patch_size)
         return Posterior(*self._run(x, (self.blocks, self.middle_block)).contiguous().chunk(2, dim=1))
 
 
 class SparseStructureDecoder(_Network):
-    """Latent (B, C_latent, r, r, r) -> occupancy logits (B, C_out, R, R, R), R = r · 2^(levels - 1)."""
+    """Latent (B, C_latent, r, r, r) -> occupancy logits (B, C_out, R, R, R), R = r · scale."""
 
     def __init__(self, config: SparseStructureDecoderConfig) -> None:
         widths = _checked(config.channels)
@@ -182,7 +197,7 @@ class SparseStructureDecoder(_Network):
             widths[0],
             _levels(widths, config.num_res_blocks, Upsample),
             (widths[0], config.num_res_blocks_middle),
-            (widths[-1], config.out_channels),
+            (widths[-1], config.out_channels * config.patch_size**3),
             config.norm_type,
         )
         self.config = config
@@ -190,7 +205,7 @@ class SparseStructureDecoder(_Network):
     def forward(self, z: Tensor) -> Tensor:
         if z.ndim != 5 or z.shape[1] != self.in_channels:
             raise InputError(f"the latent must be (B, {self.in_channels}, r, r, r), got {tuple(z.shape)}")
-        return self._run(z, (self.middle_block, self.blocks)).contiguous()
+        return deal_to_children(self._run(z, (self.middle_block, self.blocks)), self.config.patch_size).contiguous()
 
 
 def occupied_voxels(logits: Tensor) -> Tensor:
@@ -198,11 +213,22 @@ def occupied_voxels(logits: Tensor) -> Tensor:
     return torch.nonzero(logits.squeeze(1) > 0).to(torch.int32).contiguous()
 
 
-def deal_to_children(x: Tensor) -> Tensor:
-    """(B, 8 C, D, H, W) -> (B, C, 2 D, 2 H, 2 W): channel ((c · 2 + a) · 2 + b) · 2 + d goes to offset (a, b, d)."""
+def deal_to_children(x: Tensor, p: int = 2) -> Tensor:
+    """(B, C p³, D, H, W) -> (B, C, p D, p H, p W): channel ((c · p + a) · p + b) · p + d goes to offset (a, b, d)."""
+    if p == 1:
+        return x
     B, C, D, H, W = x.shape
-    x = x.movedim(1, -1).reshape(B, D, H, W, C // 8, 2, 2, 2)
-    return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(B, 2 * D, 2 * H, 2 * W, C // 8).movedim(-1, 1)
+    x = x.movedim(1, -1).reshape(B, D, H, W, C // p**3, p, p, p)
+    return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(B, p * D, p * H, p * W, C // p**3).movedim(-1, 1)
+
+
+def gather_cubes(x: Tensor, p: int) -> Tensor:
+    """Inverse of `deal_to_children`."""
+    if p == 1:
+        return x
+    B, C, D, H, W = x.shape
+    x = x.reshape(B, C, D // p, p, H // p, p, W // p, p)
+    return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(B, C * p**3, D // p, H // p, W // p)
 
 
 def _levels(widths: Sequence[int], count: int, change: type[Downsample] | type[Upsample]) -> list[nn.Module]:

@@ -1,0 +1,136 @@
+"""Networks with random weights in the sizes that matter: for tests, benchmarks and the start of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+from ..models.image_encoders.dinov2 import DinoV2, DinoV2Config
+from ..models.image_encoders.small import SmallEncoder, SmallEncoderConfig
+from ..models.sparse_structure_flow import SparseStructureFlow, SparseStructureFlowConfig
+from ..models.sparse_structure_vae import (
+    SparseStructureDecoder,
+    SparseStructureDecoderConfig,
+    SparseStructureEncoder,
+    SparseStructureEncoderConfig,
+)
+from .bundle import GridFrame, ModelBundle, SamplerDefaults
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Stage 1 of one size."""
+
+    frame: GridFrame
+    encoder: SmallEncoderConfig | DinoV2Config
+    flow: SparseStructureFlowConfig
+    latent_channels: int
+    vae_channels: tuple[int, ...]
+    vae_blocks: int
+    vae_patch: int = 1
+
+
+def _flow(resolution: int, width: int, context: int, blocks: int, heads: int, **more: Any) -> SparseStructureFlowConfig:
+    channels = more.pop("channels", 8)
+    return SparseStructureFlowConfig(
+        resolution=resolution,
+        in_channels=channels,
+        out_channels=channels,
+        model_channels=width,
+        cond_channels=context,
+        num_blocks=blocks,
+        num_heads=heads,
+        qk_rms_norm=True,
+        fusion_norm=True,
+        stereo_attention=True,
+        **more,
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset(
+        "observed",
+        SmallEncoderConfig(image_size=32, in_channels=5, stem=(8, 16), width=24, depth=1, heads=2),
+        _flow(4, 48, 24, 2, 4, channels=8, share_mod=True, geometry_positions=True),
+        latent_channels=8,
+        vae_channels=(8, 16),
+        vae_blocks=1,
+        vae_patch=8,
+    ),
+    "edge": Preset(
+        "observed",
+        SmallEncoderConfig(in_channels=5),
+        _flow(8, 256, 192, 10, 8, channels=16, patch_size=2, share_mod=True, geometry_positions=True),
+        latent_channels=16,
+        vae_channels=(96, 192),
+        vae_blocks=1,
+        vae_patch=4,
+    ),
+    "full": Preset(
+        "canonical",
+        DinoV2Config(),
+        _flow(16, 1024, 1024, 24, 16),
+        latent_channels=8,
+        vae_channels=(32, 128, 512),
+        vae_blocks=2,
+    ),
+}
+"""tiny: seconds to train, for tests; edge: what a CPU can sample; full: GENA3D over TRELLIS-image-large."""
+
+
+def random_bundle(
+    size: str, *, device: str = "cpu", dtype: torch.dtype | None = None, seed: int = 0, family: str = "edge"
+) -> ModelBundle:
+    """Stage 1 with random weights; dtype is that of the matrix products. Raises `InputError` for an unknown size."""
+    if size not in PRESETS:
+        raise InputError(f"unknown size '{size}', one of {', '.join(PRESETS)}")
+    preset = PRESETS[size]
+    makers: dict[str, Callable[[], Any]] = {
+        "image_encoder": lambda: _image_encoder(preset.encoder),
+        "sparse_structure_flow": lambda: SparseStructureFlow(preset.flow),
+        "sparse_structure_encoder": lambda: SparseStructureEncoder(
+            SparseStructureEncoderConfig(
+                1,
+                preset.latent_channels,
+                preset.vae_blocks,
+                preset.vae_channels,
+                preset.vae_blocks,
+                patch_size=preset.vae_patch,
+            )
+        ),
+        "sparse_structure_decoder": lambda: SparseStructureDecoder(
+            SparseStructureDecoderConfig(
+                1,
+                preset.latent_channels,
+                preset.vae_blocks,
+                preset.vae_channels[::-1],
+                preset.vae_blocks,
+                patch_size=preset.vae_patch,
+            )
+        ),
+    }
+    modules = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for role, make in makers.items():
+            with torch.device(device):
+                module = make()
+            if dtype is not None:
+                module.set_precision(dtype)
+            modules[role] = module.eval()
+    return ModelBundle(
+        family,
+        f"random weights ({size})",
+        modules,
+        frame=preset.frame,
+        image_size=modules["image_encoder"].image_size,
+        samplers={"sparse_structure": SamplerDefaults()},
+    )
+
+
+def _image_encoder(config: SmallEncoderConfig | DinoV2Config) -> Any:
+    return DinoV2(config) if isinstance(config, DinoV2Config) else SmallEncoder(config)

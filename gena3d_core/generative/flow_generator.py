@@ -1,0 +1,151 @@
+"""The generator that imagines what no camera saw: a checkpoint's networks in sampling order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+
+from ..checkpoints.bundle import ModelBundle
+from ..checkpoints.open import open_checkpoint
+from ..errors import InputError, MemoryBudgetError
+from ..meshing.occupancy_surface import surface_from_logits
+from ..sampling import object_seed
+from ..types import CancelCheck, CompletedObject, ObjectObservation, ProgressCallback, check_cancelled
+from .conditions import encode_condition
+from .detail import detailed_meshes
+from .hypotheses import consensus, with_confidence
+from .inputs import prepare_inputs
+from .memory import parse_bytes
+from .settings import SamplingSettings, stage_sampler
+from .structure import sample_structures
+
+Detail = Literal["auto", "structure", "full"]
+"""structure: surface of the occupancy logits; full: structured latents and the mesh decoder; auto: full if it can."""
+STRUCTURE_SHARE = 0.5
+"""Share of progress that stage 1 takes where stage 2 follows."""
+
+
+class FlowGenerator:
+    """An `ObjectGenerator` over a checkpoint; holds the networks, so make it once."""
+
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        *,
+        settings: SamplingSettings | None = None,
+        detail: Detail = "auto",
+        max_views: int = 20,
+    ) -> None:
+        """Raises `InputError` if the checkpoint lacks a network that `detail` needs."""
+        self.bundle, self.settings, self.max_views = bundle, settings or SamplingSettings(), max_views
+        needed = ["sparse_structure_flow", "sparse_structure_decoder"]
+        refine = ["structured_latent_flow", "mesh_decoder"]
+        self.full = detail == "full" or (detail == "auto" and all(role in bundle.modules for role in refine))
+        missing = [role for role in needed + (refine if self.full else []) if role not in bundle.modules]
+        if missing:
+            raise InputError(f"{bundle.source} lacks {', '.join(missing)}, which {detail} generation needs")
+        self.device = next(bundle.modules["sparse_structure_flow"].parameters()).device
+
+    def generate(
+        self,
+        observations: Sequence[ObjectObservation],
+        *,
+        seed: int = 0,
+        hypotheses: int = 1,
+        progress: ProgressCallback | None = None,
+        cancelled: CancelCheck | None = None,
+    ) -> list[CompletedObject]:
+        """See `ObjectGenerator`. The mesh of each object is that of the hypothesis nearest to all of them together;
+        `vertex_confidence` is the share of the hypotheses that have surface or solid there."""
+        if not observations:
+            return []
+        check_cancelled(cancelled)
+        inputs = prepare_inputs(observations, self.image_size, self.resolution, self.bundle.frame, self.max_views)
+        condition = encode_condition(self.bundle, inputs, self.device)
+        seeds = [object_seed(seed, item.id, number) for item in observations for number in range(hypotheses)]
+        objects = torch.arange(len(observations)).repeat_interleave(hypotheses)
+
+        def report(start: float, stop: float) -> Callable[[float], None] | None:
+            return None if progress is None else lambda done: progress("generation", start + (stop - start) * done)
+
+        share = STRUCTURE_SHARE if self.full else 1.0
+        sampler = stage_sampler(self.bundle, "sparse_structure", self.settings, report(0.0, share), cancelled)
+        logits = sample_structures(self.bundle, condition, objects, seeds, sampler, self._budget())
+        found = [consensus(own) for own in logits.split(hypotheses)]
+        if self.full:
+            sampler = stage_sampler(self.bundle, "structured_latent", self.settings, report(share, 1.0), cancelled)
+            kept = [seeds[number * hypotheses + own.kept] for number, own in enumerate(found)]
+            meshes = detailed_meshes(self.bundle, condition, [own.logits for own in found], kept, sampler)
+        else:
+            meshes = [surface_from_logits(own.logits.numpy()) for own in found]
+        observed = self.bundle.frame == "observed"
+        return [
+            CompletedObject(item.id, with_confidence(mesh, own), inputs.S_world_grid[number] if observed else None)
+            for number, (item, own, mesh) in enumerate(zip(observations, found, meshes, strict=True))
+        ]
+
+    @property
+    def image_size(self) -> int:
+        """Side of the crops, pixels."""
+        encoder = self.bundle.modules.get("image_encoder")
+        return self.bundle.image_size if encoder is None else encoder.image_size
+
+    @property
+    def resolution(self) -> int:
+        """Voxels along a side of the occupancy grid."""
+        scale = self.bundle.modules["sparse_structure_decoder"].config.scale
+        return self.bundle.modules["sparse_structure_flow"].config.resolution * scale
+
+    def _budget(self) -> int | None:
+        """Bytes that the settings leave beside the weights."""
+        if self.settings.max_memory_bytes is None:
+            return None
+        weights = sum(
+            tensor.numel() * tensor.element_size()
+            for module in self.bundle.modules.values()
+            for tensor in module.state_dict().values()
+        )
+        left = self.settings.max_memory_bytes - weights
+        if left <= 0:
+            raise MemoryBudgetError(
+                f"the weights of {self.bundle.source} alone take {weights / 2**30:.2f} GB, more than the budget of "
+                f"{self.settings.max_memory_bytes / 2**30:.2f} GB: raise --max-memory or use --dtype bfloat16"
+            )
+        return left
+
+
+def make_flow_generator(
+    checkpoint: str,
+    *,
+    device: str = "cpu",
+    dtype: str | None = None,
+    image_encoder: str | None = None,
+    steps: int | None = None,
+    guidance_strength: float | None = None,
+    method: Literal["euler", "heun"] = "euler",
+    fusion: Any = None,
+    max_memory: str | None = None,
+    detail: Detail = "auto",
+    max_views: int = 20,
+) -> FlowGenerator:
+    """Generator over the checkpoint called `checkpoint`: a family, a folder, a file or a Hugging Face repository.
+
+    dtype: 'float32', 'bfloat16' or 'float16' of the matrix products; max_memory: such as '6GB'. Raises `InputError`
+    and `DataFormatError` for what cannot be loaded.
+    """
+    settings = SamplingSettings(
+        steps, guidance_strength, method, fusion, None if max_memory is None else parse_bytes(max_memory)
+    )
+    bundle = open_checkpoint(checkpoint, device=device, dtype=_dtype(dtype), image_encoder=image_encoder)
+    return FlowGenerator(bundle, settings=settings, detail=detail, max_views=max_views)
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def _dtype(name: str | None) -> torch.dtype | None:
+    if name is not None and name not in DTYPES:
+        raise InputError(f"unknown dtype '{name}', one of {', '.join(DTYPES)}")
+    return None if name is None else DTYPES[name]
