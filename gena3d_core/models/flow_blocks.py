@@ -36,6 +36,8 @@ class FlowBlockConfig:
     gating: bool = True
 
     def __post_init__(self) -> None:
+        if self.heads < 1:
+            raise InputError(f"width {self.width} needs at least one head, got {self.heads}: give num_heads")
         if self.width % self.heads:
             raise InputError(f"width {self.width} is not a multiple of the number of heads {self.heads}")
 
