@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,15 +16,13 @@ from ..checkpoints.bundle import ModelBundle
 from ..errors import Gena3DError
 from ..meshing.feature_mesh import features_to_mesh
 from ..models.conditioning import FlowCondition
+from ..models.structured_latent_decoders import StructuredLatentMeshDecoder
 from ..nn.sparse import SparseTensor
 from ..types import Mesh
 from .memory import in_chunks
 from .rows import groups_by_views, take_objects
 from .settings import StageSampler
 from .structured_latents import sample_structured_latents
-
-MESH_UPSAMPLING = 4
-"""Subdivisions of the mesh decoder: cells of its output along a side of an occupied voxel."""
 
 
 @torch.no_grad()
@@ -60,7 +59,7 @@ def detailed_meshes(
 
 def decode_mesh(bundle: ModelBundle, latents: SparseTensor, index: int) -> Mesh:
     """Mesh of one sample of the latents, in the grid frame, coloured where the decoder gives colours."""
-    decoder = bundle.modules["mesh_decoder"]
+    decoder = cast(StructuredLatentMeshDecoder, bundle.modules["mesh_decoder"])
     own = latents.coords[:, 0] == index
     coords = latents.coords[own].clone()
     coords[:, 0] = 0
@@ -68,8 +67,8 @@ def decode_mesh(bundle: ModelBundle, latents: SparseTensor, index: int) -> Mesh:
     surface = features_to_mesh(
         features.feats,
         features.coords,
-        MESH_UPSAMPLING * decoder.config.resolution,
-        use_color=decoder.config.use_color,
+        decoder.fine_resolution,
+        use_color=decoder.use_color,
     )
     if not len(surface.faces):
         raise Gena3DError("the mesh decoder gave no surface: try another seed, or --detail structure")
