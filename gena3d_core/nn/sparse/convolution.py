@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ...errors import InputError
 from .tensor import Geometry, SparseTensor
@@ -15,20 +16,28 @@ from .tensor import Geometry, SparseTensor
 CENTRE = 13
 """Of the 27 offsets (a, b, d) - 1 of a 3-cube in raster order, the cell itself; 26 - n is opposite to n."""
 
+BLOCK_ROWS = 2048
+"""Rows summed at a time on a processor: few enough for its cache."""
+
 GATHER_BYTES = 2**28
-"""Largest block of gathered neighbours that is held at a time."""
+"""Largest block of gathered neighbours that an accelerator holds at a time."""
 
 
 class Pairs(NamedTuple):
-    """Rows whose cells are neighbours along one offset: cell of `neighbour` = cell of `row` + offset."""
+    """Cells that are neighbours along one offset, cell of `neighbour` = cell of `row` + offset, both ascending.
+
+    row, neighbour   (P,) int64 places in the lexicographic order of the cells
+    cuts             first pair of each block of `BLOCK_ROWS` rows, then P
+    """
 
     row: Tensor
     neighbour: Tensor
+    cuts: tuple[int, ...]
 
 
-def neighbour_pairs(geometry: Geometry) -> tuple[Pairs, ...]:
-    """Pairs of the offsets 0 to 12; those of 26 - n are the same ones exchanged. Made once."""
-    return geometry.cached("neighbour_pairs", lambda: _neighbour_pairs(geometry))
+def neighbour_pairs(geometry: Geometry) -> dict[int, Pairs]:
+    """Offset -> its pairs, for all offsets that have any, except the cell itself. Made once."""
+    return geometry.cached(("neighbour_pairs", BLOCK_ROWS), lambda: _neighbour_pairs(geometry))
 
 
 def neighbour_table(geometry: Geometry) -> Tensor:
@@ -36,59 +45,100 @@ def neighbour_table(geometry: Geometry) -> Tensor:
     return geometry.cached("neighbour_table", lambda: _neighbour_table(geometry))
 
 
-def _neighbour_pairs(geometry: Geometry) -> tuple[Pairs, ...]:
-    keys, order, (_, stride_i, stride_j, _) = geometry.sorted_keys
-    last = len(keys) - 1
-    found = []
+def _neighbour_pairs(geometry: Geometry) -> dict[int, Pairs]:
+    keys, _, (_, stride_i, stride_j, _) = geometry.sorted_keys
+    blocks = torch.arange(0, len(keys) + BLOCK_ROWS, BLOCK_ROWS, device=keys.device)
+    found = {}
     for line in range(5):
         # The three cells of a line follow one another in the sorted keys: one search serves them all.
         wanted = keys + ((line // 3 - 1) * stride_i + (line % 3 - 1) * stride_j - 1)
         place = torch.searchsorted(keys, wanted)
         for step in range(min(3, CENTRE - 3 * line)):
-            hit = keys[place.clamp(max=last)] == wanted + step
-            rows = torch.nonzero(hit).flatten()
-            found.append(Pairs(order[rows], order[place[rows]]))
+            hit = keys[place.clamp(max=len(keys) - 1)] == wanted + step
+            row = torch.nonzero(hit).flatten()
+            if len(row):
+                ends, n = (row, place[row]), 3 * line + step
+                # Keys along an offset ascend together, so the exchanged pairs of the opposite offset are sorted too.
+                for offset, (start, end) in ((n, ends), (26 - n, ends[::-1])):
+                    found[offset] = Pairs(start, end, tuple(torch.searchsorted(start, blocks).tolist()))
             place = place + hit
-    return tuple(found)
+    return found
 
 
 def _neighbour_table(geometry: Geometry) -> Tensor:
-    count = len(geometry)
-    table = torch.full((count, 27), count, device=geometry.coords.device)
-    table[:, CENTRE] = torch.arange(count, device=table.device)
-    for n, (row, neighbour) in enumerate(neighbour_pairs(geometry)):
-        table[row, n] = neighbour
-        table[neighbour, 26 - n] = row
+    count, order = len(geometry), geometry.sorted_keys.order
+    table = torch.full((count, 27), count, device=order.device)
+    table[:, CENTRE] = torch.arange(count, device=order.device)
+    for n, pairs in neighbour_pairs(geometry).items():
+        table[order[pairs.row], n] = order[pairs.neighbour]
     return table
 
 
-def convolve_by_offset(feats: Tensor, geometry: Geometry, weight: Tensor, bias: Tensor) -> Tensor:
-    """One product per offset over the pairs that exist, summed in float32 at least: fewest operations.
+def sum_by_offset(feats: Tensor, geometry: Geometry, weight: Tensor) -> Tensor:
+    """Σ_o W[:, o] · feats[p + o], one product per offset over the pairs that exist, in float32 at least: the fewest
+    operations.
 
-    feats (N, C_in), weight (C_out, 27, C_in), bias (C_out,) -> (N, C_out).
+    feats (N, C_in), weight (C_out, 27, C_in) -> (N, C_out).
     """
     sums = torch.promote_types(feats.dtype, torch.float32)
-    out = F.linear(feats, weight[:, CENTRE], bias).to(sums)
-    for n, (row, neighbour) in enumerate(neighbour_pairs(geometry)):
-        if len(row):
-            out = out.index_add_(0, row, F.linear(feats.index_select(0, neighbour), weight[:, n]).to(sums))
-            out = out.index_add_(0, neighbour, F.linear(feats.index_select(0, row), weight[:, 26 - n]).to(sums))
-    return out.to(feats.dtype)
+    pairs, ordered = neighbour_pairs(geometry), feats.index_select(0, geometry.sorted_keys.order)
+    out = feats.new_empty(len(feats), len(weight))
+    for block, start in enumerate(range(0, len(feats), BLOCK_ROWS)):
+        own = slice(start, start + BLOCK_ROWS)
+        total = F.linear(ordered[own], weight[:, CENTRE]).to(sums)
+        for n, (row, neighbour, cuts) in pairs.items():
+            low, high = cuts[block], cuts[block + 1]
+            if high > low:
+                terms = F.linear(ordered.index_select(0, neighbour[low:high]), weight[:, n])
+                total.index_add_(0, row[low:high] - start, terms.to(sums))
+        out[geometry.sorted_keys.order[own]] = total.to(out.dtype)
+    return out
 
 
-def convolve_gathered(feats: Tensor, geometry: Geometry, weight: Tensor, bias: Tensor) -> Tensor:
-    """One product over all gathered neighbours, zeros included, in blocks of rows: fewest kernels.
-
-    Arguments and result as `convolve_by_offset`.
-    """
+def sum_gathered(feats: Tensor, geometry: Geometry, weight: Tensor) -> Tensor:
+    """The same sum as one product over all gathered neighbours, zeros included, in large blocks: the fewest kernels."""
     padded = F.pad(feats, (0, 0, 0, 1))
     rows = max(1, GATHER_BYTES // (27 * feats.shape[1] * feats.element_size()))
-    flat = weight.flatten(1)
     blocks = [
-        F.linear(padded.index_select(0, block.flatten()).unflatten(0, (-1, 27)).flatten(1), flat, bias)
+        F.linear(padded.index_select(0, block.flatten()).unflatten(0, (-1, 27)).flatten(1), weight.flatten(1))
         for block in neighbour_table(geometry).split(rows)
     ]
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+
+class NeighbourSum(torch.autograd.Function):
+    """`sum_by_offset` or `sum_gathered`, whichever suits the device.
+
+    Its own backward keeps nothing but features and weight for training, where autograd would keep every gathered copy.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, feats: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+        ctx.save_for_backward(feats, weight)
+        ctx.geometry = geometry
+        return _neighbour_sum(feats, geometry, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        feats, weight = ctx.saved_tensors
+        grad_feats = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            # What row p gave to its neighbour at offset o comes back to it: the sum over opposite offsets.
+            grad_feats = _neighbour_sum(grad, ctx.geometry, weight.flip(1).transpose(0, 2))
+        if ctx.needs_input_grad[1]:
+            order = ctx.geometry.sorted_keys.order
+            grad, feats = grad.index_select(0, order), feats.index_select(0, order)
+            grad_weight = torch.zeros_like(weight)
+            grad_weight[:, CENTRE] = grad.t() @ feats
+            for n, pairs in neighbour_pairs(ctx.geometry).items():
+                grad_weight[:, n] = grad.index_select(0, pairs.row).t() @ feats.index_select(0, pairs.neighbour)
+        return grad_feats, grad_weight, None
+
+
+def _neighbour_sum(feats: Tensor, geometry: Geometry, weight: Tensor) -> Tensor:
+    # Accelerators would wait for 80 small kernels; a processor pays for every product with a zero instead.
+    return (sum_by_offset if feats.device.type == "cpu" else sum_gathered)(feats, geometry, weight)
 
 
 class SparseKernel(nn.Module):
@@ -130,6 +180,4 @@ class SubmanifoldConv3d(nn.Module):
             flat = weight.flatten()
             matrix = flat.view(in_channels, out_channels).t() if self.spconv_layout else flat.view(out_channels, -1)
             return x.replace(F.linear(x.feats, matrix, bias))
-        # Accelerators would wait for 80 small kernels; a processor pays for every product with a zero instead.
-        convolve = convolve_by_offset if x.feats.device.type == "cpu" else convolve_gathered
-        return x.replace(convolve(x.feats, x.geometry, weight.flatten(1, 3), bias))
+        return x.replace(NeighbourSum.apply(x.feats, weight.flatten(1, 3), x.geometry) + bias)

@@ -20,7 +20,7 @@ EXACT_BUCKETS = 64
 """Up to this many different sizes each gets a bucket of its own, without padding."""
 
 BUCKET_GROWTH = 1.25
-"""With more sizes than that, lengths of neighbouring buckets differ by this factor at most: bounds the share of padding."""
+"""With more sizes than that, lengths of adjoining buckets differ by this factor at most: this bounds the padding."""
 
 SHORTEST_BUCKET = 8
 

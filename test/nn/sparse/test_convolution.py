@@ -7,15 +7,17 @@ from hypothesis import strategies as st
 from gena3d_core.errors import InputError
 from gena3d_core.nn.precision import cast_matrix_layers, matrix_dtype
 from gena3d_core.nn.sparse import SparseTensor, SubmanifoldConv3d, concatenate, convolution
-from gena3d_core.nn.sparse.convolution import (
-    convolve_by_offset,
-    convolve_gathered,
-    neighbour_pairs,
-    neighbour_table,
-)
+from gena3d_core.nn.sparse.convolution import neighbour_pairs, neighbour_table, sum_by_offset, sum_gathered
 
 GRID = (6, 7, 5)
-METHODS = [convolve_by_offset, convolve_gathered]
+METHODS = [sum_by_offset, sum_gathered]
+
+
+@pytest.fixture(params=METHODS)
+def method(request, monkeypatch):
+    """Both ways to sum, whatever the device."""
+    monkeypatch.setattr(convolution, "_neighbour_sum", request.param)
+    return request.param
 
 
 def dense_convolution(x, weight, bias, dense):
@@ -25,29 +27,35 @@ def dense_convolution(x, weight, bias, dense):
     return out[b, :, i, j, k]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.usefixtures("method")
 @pytest.mark.parametrize("fill", [0.02, 0.3, 1.0])
-def test_equals_dense_convolution_and_its_gradient(make, dense, method, fill):
-    x = make(4, grid=GRID, fill=fill, dtype=torch.float64)
+@pytest.mark.parametrize("block_rows", [7, convolution.BLOCK_ROWS])
+def test_equals_dense_convolution_and_its_gradient(make, dense, fill, block_rows, monkeypatch):
+    monkeypatch.setattr(convolution, "BLOCK_ROWS", block_rows)
+    monkeypatch.setattr(convolution, "GATHER_BYTES", 27 * 4 * 8 * block_rows)
     torch.manual_seed(0)
-    leaves = [x.feats, torch.randn(6, 3, 3, 3, 4).double(), torch.randn(6).double()]
-    ours, theirs = ([leaf.clone().requires_grad_() for leaf in leaves] for _ in range(2))
-    found = method(ours[0], x.geometry, ours[1].flatten(1, 3), ours[2])
-    wanted = dense_convolution(x.replace(theirs[0]), theirs[1], theirs[2], dense)
-    torch.testing.assert_close(found, wanted)
-    for loss, own in ((found, ours), (wanted, theirs)):
-        (loss * torch.arange(loss.numel()).view_as(loss).cos()).sum().backward()
-        assert all(leaf.grad is not None for leaf in own)
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
+    x, layer = make(4, grid=GRID, fill=fill, dtype=torch.float64), SubmanifoldConv3d(4, 6).double()
+    parameters = [layer.conv.weight, layer.conv.bias]
+    gradients = []
+    for convolve in (lambda x: layer(x).feats, lambda x: dense_convolution(x, *parameters, dense)):
+        feats = x.feats.clone().requires_grad_()
+        found = convolve(x.replace(feats))
+        cotangent = torch.arange(found.numel()).view_as(found).cos()
+        gradients.append([found, *torch.autograd.grad((found * cotangent).sum(), [feats, *parameters])])
+    for ours, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, wanted)
 
 
-def test_gathering_in_blocks_changes_nothing(make, monkeypatch):
-    x = make(4)
-    weight, bias = torch.randn(5, 27, 4), torch.randn(5)
-    whole = convolve_gathered(x.feats, x.geometry, weight, bias)
-    monkeypatch.setattr(convolution, "GATHER_BYTES", 27 * 4 * 4 * 7)
-    torch.testing.assert_close(convolve_gathered(x.feats, x.geometry, weight, bias), whole)
+def test_only_the_gradients_asked_for_are_made(make):
+    x, layer = make(4), SubmanifoldConv3d(4, 6)
+    feats = x.feats.clone().requires_grad_()
+    layer.requires_grad_(False)
+    layer(x.replace(feats)).feats.sum().backward()
+    assert feats.grad is not None
+    assert layer.conv.weight.grad is None
+    layer.requires_grad_(True)
+    layer(x).feats.sum().backward()
+    assert layer.conv.weight.grad is not None
 
 
 @settings(deadline=None, max_examples=30)
@@ -81,7 +89,7 @@ def test_samples_do_not_see_one_another(make):
 def test_neighbours_end_at_the_border(cells):
     """Cells that follow one another in the raster, though they lie at opposite ends of lines, planes or samples."""
     x = SparseTensor.create(torch.tensor(cells), torch.zeros(2, 1))
-    assert all(len(pairs.row) == 0 for pairs in neighbour_pairs(x.geometry))
+    assert neighbour_pairs(x.geometry) == {}
     assert (neighbour_table(x.geometry)[:, 13] == torch.arange(2)).all()
 
 
@@ -110,13 +118,12 @@ def test_one_cube_reads_its_memory_as_asked(make):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 3e-3)])
-@pytest.mark.parametrize("method", METHODS)
-def test_half_precision_is_near(make, dtype, tolerance, method):
+@pytest.mark.usefixtures("method")
+def test_half_precision_is_near(make, dtype, tolerance):
     torch.manual_seed(0)
-    x = make(16)
-    weight, bias = torch.randn(8, 27, 16) / (27 * 16) ** 0.5, torch.randn(8)
-    wanted = method(x.feats, x.geometry, weight, bias)
-    found = method(x.feats.to(dtype), x.geometry, weight.to(dtype), bias.to(dtype))
+    x, layer = make(16), SubmanifoldConv3d(16, 8)
+    wanted = layer(x).feats
+    found = layer.to(dtype)(x.replace(x.feats.to(dtype))).feats
     assert found.dtype == dtype
     torch.testing.assert_close(found.float(), wanted, atol=tolerance * float(wanted.detach().abs().max()), rtol=0)
 
