@@ -1,6 +1,7 @@
 """Sparse-structure VAE: shapes, the published formulas written out, precision, published parameters."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from gena3d_core.models.sparse_structure_vae import (
     SparseStructureEncoder,
     SparseStructureEncoderConfig,
     deal_to_children,
+    gather_cubes,
     occupied_voxels,
 )
 from gena3d_core.objectives import sparse_structure_vae_loss
@@ -106,6 +108,26 @@ def test_networks_equal_their_formulas(encoder: SparseStructureEncoder, decoder:
 def test_channels_go_to_the_children_in_order() -> None:
     x = torch.arange(16.0).reshape(1, 16, 1, 1, 1)
     assert torch.equal(deal_to_children(x), torch.arange(16.0).reshape(1, 2, 2, 2, 2))
+
+
+@pytest.mark.parametrize("side", [1, 2, 4])
+def test_cubes_become_channels_and_voxels_again(side: int) -> None:
+    x = torch.randn(2, 3, 8, 4, 8)
+    cubes = gather_cubes(x, side)
+    assert cubes.shape == (2, 3 * side**3, 8 // side, 4 // side, 8 // side)
+    assert torch.equal(cubes[1, 2 * side**3 :, 0, 0, 1].flatten(), x[1, 2, :side, :side, side : 2 * side].flatten())
+    assert torch.equal(deal_to_children(cubes, side), x)
+
+
+def test_patches_divide_the_resolution_of_both_networks() -> None:
+    encoder = SparseStructureEncoder(replace(ENCODER, channels=(8, 12), patch_size=4)).eval()
+    decoder = SparseStructureDecoder(replace(DECODER, channels=(12, 8), patch_size=4)).eval()
+    assert encoder.config.scale == decoder.config.scale == 8
+    mean = encoder(occupancy(2, 1, 16, 16, 16)).mean
+    assert mean.shape == (2, 4, 2, 2, 2)
+    assert decoder(mean).shape == (2, 1, 16, 16, 16)
+    with pytest.raises(InputError, match="multiple of 8"):
+        encoder(torch.zeros(1, 1, 12, 12, 12))
 
 
 def test_batched_equals_one_by_one(encoder: SparseStructureEncoder, decoder: SparseStructureDecoder) -> None:
