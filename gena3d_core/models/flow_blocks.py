@@ -18,7 +18,7 @@ class FlowBlockConfig:
     """Sizes and sub-layers of a block.
 
     occlusion_attention  Amodal3R: attention to the occluded-ratio tokens after that to the image
-    fusion_norm          GENA3D eq. 3: layer norm after the fusion of the views
+    fusion_norm          GENA3D eq. 3: layer norm after the fusion of the views, in the attention to the image
     stereo_attention     GENA3D eq. 4-6: attention to the tokens of the partial cloud; zero at the start of training
     gating               whether that attention is gated (eq. 6)
     """

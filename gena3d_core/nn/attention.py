@@ -61,16 +61,17 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None) -> Tensor:
 
 
 def _takes_broadcast_bias(q: Tensor, key_bias: Tensor) -> bool:
-    # The CPU's fused kernel reads a broadcast bias at no cost, where more channels cost a fifth to a half. It has no
+    # The CPU's fused kernel reads a broadcast bias at no cost, where more channels cost a tenth to a fifth. It has no
     # gradient for it, and in half precision the bias would keep three digits only.
     learns = torch.is_grad_enabled() and key_bias.requires_grad
     return q.device.type == "cpu" and q.dtype in (torch.float32, torch.float64) and not learns
 
 
 def _xformers(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None) -> Tensor:
-    _require("xformers")
-    from xformers.ops import memory_efficient_attention
-
+    try:
+        from xformers.ops import memory_efficient_attention
+    except ImportError as error:
+        raise _missing("xformers") from error
     width = q.shape[-1]
     if key_bias is not None:
         q, k, v = _with_bias_channels(q, k, v, key_bias)
@@ -78,9 +79,10 @@ def _xformers(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None) -> Tenso
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None) -> Tensor:
-    _require("flash")
-    from flash_attn import flash_attn_func
-
+    try:
+        from flash_attn import flash_attn_func
+    except ImportError as error:
+        raise _missing("flash") from error
     if q.dtype not in (torch.float16, torch.bfloat16):
         raise InputError(f"the attention backend 'flash' computes in float16 or bfloat16 only, got {q.dtype}")
     width = q.shape[-1]
@@ -119,17 +121,16 @@ def _backend(name: str) -> Backend:
     return BACKENDS[name]
 
 
-def _require(backend: str) -> None:
-    if backend in _PACKAGES:
-        module, pip_name = _PACKAGES[backend]
-        if find_spec(module) is None:
-            raise MissingDependencyError(module, f"the attention backend '{backend}'", pip_name)
+def _missing(backend: str) -> MissingDependencyError:
+    module, pip_name = _PACKAGES[backend]
+    return MissingDependencyError(module, f"the attention backend '{backend}'", pip_name)
 
 
 def set_attention_backend(module: nn.Module, backend: str) -> None:
     """Let every attention layer inside `module` use `backend`, a name of `BACKENDS` whose package is installed."""
     _backend(backend)
-    _require(backend)
+    if backend in _PACKAGES and find_spec(_PACKAGES[backend][0]) is None:
+        raise _missing(backend)
     for layer in module.modules():
         if hasattr(layer, "attention_backend"):
             setattr(layer, "attention_backend", backend)  # noqa: B010
