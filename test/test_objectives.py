@@ -28,6 +28,11 @@ from gena3d_core.objectives import (
 )
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
 def draws(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Data, noise and times."""
     generator = torch.Generator().manual_seed(seed)

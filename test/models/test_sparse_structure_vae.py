@@ -32,6 +32,11 @@ ENCODER = SparseStructureEncoderConfig(1, 4, 1, (4, 8, 12), 1)
 DECODER = SparseStructureDecoderConfig(1, 4, 1, (12, 8, 4), 1)
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def encoder() -> SparseStructureEncoder:
     torch.manual_seed(0)
