@@ -67,6 +67,15 @@ def test_an_output_that_nobody_computes_fails(make_case, gena3d, tmp_path):
     assert re.fullmatch(r"  out\.more +FAIL inf inf not computed", done.out[1])
 
 
+def test_points_on_the_way_that_ours_has_not_are_said(make_case, gena3d, tmp_path):
+    case = make_case(tmp_path / "case")
+    save_file({**load_file(case / "io.safetensors"), "mid.more": torch.ones(1)}, case / "io.safetensors")
+    done = gena3d("verify", case, "--details")
+    assert done.code == 0
+    assert done.out[0].endswith("(1 not compared)")
+    assert [line for line in done.out if "mid.more" in line] == ["  mid.more not compared: ours has no such point"]
+
+
 def test_a_case_without_outputs_fails(make_case, gena3d, tmp_path, monkeypatch):
     case = make_case(tmp_path / "case")
     tensors = load_file(case / "io.safetensors")

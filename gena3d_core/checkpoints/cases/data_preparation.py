@@ -16,9 +16,9 @@ GRAZE = 1e-9
 
 def voxels(case: GoldenCase) -> CaseResults:
     """Indices and centres of the voxels that the surface of the normalised mesh touches."""
-    normalised = mesh_voxelization.normalise_vertices(case.inputs["vertices_raw"].numpy())
+    normalised = mesh_voxelization.normalise_vertices(case.inputs["vertices_raw"].cpu().numpy())
     # The case, like the published data, keeps normalised vertices as float32 values.
-    vertices, faces = normalised.astype(np.float32), case.inputs["faces"].numpy()
+    vertices, faces = normalised.astype(np.float32), case.inputs["faces"].cpu().numpy()
     index = mesh_voxelization.occupied_indices(mesh_voxelization.voxelize_surface(vertices, faces))
     centers = mesh_voxelization.cell_centers(index).astype(np.float32)
     sure, possible = (mesh_voxelization.voxelize_surface(vertices, faces, grown=by) for by in (-GRAZE, GRAZE))
@@ -54,7 +54,7 @@ def _compare_cells(ours: np.ndarray, theirs: np.ndarray, grazed: np.ndarray) -> 
 
 def cameras(case: GoldenCase) -> CaseResults:
     """Directions, poses, intrinsics and projections of the rendered views."""
-    inputs = {name: tensor.numpy() for name, tensor in case.inputs.items()}
+    inputs = {name: tensor.cpu().numpy() for name, tensor in case.inputs.items()}
     count = len(inputs["radius"])
     directions = orbit.sphere_yaw_pitch(count, inputs["offset"], favour_above=True)
     poses = orbit.orbit_poses_opengl(directions, inputs["radius"])

@@ -41,7 +41,7 @@ def dinov2(case: GoldenCase) -> CaseResults:
 
 def amodal_masks(case: GoldenCase) -> CaseResults:
     """Amodal3R's image and masks, with and without the grown occluder."""
-    image, mask = case.inputs["image"].numpy(), case.inputs["mask"].numpy()
+    image, mask = case.inputs["image"].cpu().numpy(), case.inputs["mask"].cpu().numpy()
     removed, occluder = mask_conditioning.split_grey_mask(mask, int(case.description.get("kernel_size", 3)))
     removed_k0, occluder_k0 = mask_conditioning.split_grey_mask(mask, 0)
     results: dict[str, np.ndarray] = {
@@ -61,7 +61,7 @@ def amodal_masks(case: GoldenCase) -> CaseResults:
 
 def crops(case: GoldenCase) -> CaseResults:
     """TRELLIS' crops at inference and in training, and SceneGen's image for the geometry encoder."""
-    rgba = case.inputs["rgba"].numpy()
+    rgba = case.inputs["rgba"].cpu().numpy()
     results: dict[str, np.ndarray] = {
         "out.infer_518": object_crops.inference_crop(rgba),
         "out.train_518_uint8": np.round(object_crops.training_crop(rgba) * 255.0),
