@@ -40,11 +40,13 @@ def _from_checkpoint(family: str) -> Callable[..., ObjectGenerator]:
     return make
 
 
+CHECKPOINT_GENERATORS = ("edge", "gena3d", "amodal3r", "trellis-image-large")
+"""Generators that are families of checkpoints; the option `checkpoint` names their files."""
 GENERATORS: dict[str, Callable[..., ObjectGenerator]] = {
     "observed": ObservedSurface,
-    **{family: _from_checkpoint(family) for family in ("edge", "gena3d", "amodal3r", "trellis-image-large")},
+    **{family: _from_checkpoint(family) for family in CHECKPOINT_GENERATORS},
 }
-"""Generators by name; but for `observed` families of checkpoints, whose files the option `checkpoint` names."""
+"""Generators by name."""
 
 
 def make_generator(name: str, **options: Any) -> ObjectGenerator:

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from .errors import CancelledError, Gena3DError, InputError, StageError
-from .generation import make_generator
+from .generation import CHECKPOINT_GENERATORS, make_generator
 from .geometry.bundle_adjustment import refine_poses_by_features
 from .geometry.registration import refine_view_poses
 from .layout import place_objects
 from .meshing import finish_mesh
+from .meshing.appearance import with_appearance
 from .observation import build_observations
 from .segmentation import make_segmenter
 from .stereo import make_stereo_matcher
@@ -48,7 +49,7 @@ class PipelineConfig:
     segmenter: str = "tabletop"
     generator: str = "observed"
     generator_options: Mapping[str, object] = field(default_factory=dict)
-    """Options of the generator's own, such as a checkpoint."""
+    """Options of the generator's own, such as a checkpoint (see `generative.flow_generator.make_flow_generator`)."""
     refine_poses: bool = True
     """Align the views to one another before their depth is merged."""
     max_faces: int = 20_000
@@ -70,7 +71,10 @@ class Pipeline:
         if self.config.max_faces < 4:
             raise InputError(f"max_faces must be at least 4, got {self.config.max_faces}")
         self._segmenter = make_segmenter(self.config.segmenter)
-        self._generator = make_generator(self.config.generator, **self.config.generator_options)
+        options = dict(self.config.generator_options)
+        if self.config.generator in CHECKPOINT_GENERATORS:
+            options.setdefault("device", self.config.device)
+        self._generator = make_generator(self.config.generator, **options)
         names = ("depth_camera", "plane_sweep") if self.config.stereo == "auto" else (self.config.stereo,)
         self._matchers = {name: make_stereo_matcher(name, device=self.config.device) for name in names}
 
@@ -117,7 +121,12 @@ class Pipeline:
                 for c in completed
             ]
         with run.stage("layout"):
-            objects = place_objects(completed, observations, segmentation.support)
+            objects = [
+                with_appearance(item, observation)
+                for item, observation in zip(
+                    place_objects(completed, observations, segmentation.support), observations, strict=True
+                )
+            ]
         scene = Scene(
             objects=tuple(objects),
             frame_id=frame_id,

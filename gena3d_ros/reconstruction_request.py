@@ -58,12 +58,23 @@ def make_pipeline(parameters: ReconstructionParameters) -> PipelineLike:
             stereo=parameters.stereo,
             segmenter=parameters.segmenter,
             generator=parameters.generator,
+            generator_options=_generator_options(parameters),
             refine_poses=parameters.refine_poses,
             max_faces=parameters.max_faces,
             watertight=parameters.watertight,
             device=parameters.device,
         )
     )
+
+
+def _generator_options(parameters: ReconstructionParameters) -> dict[str, object]:
+    """Options of the generator that are set: an empty text and 0 leave the choice to it."""
+    named = {
+        "checkpoint": parameters.checkpoint,
+        "steps": parameters.sampling_steps,
+        "max_memory": parameters.max_memory,
+    }
+    return {name: value for name, value in named.items() if value}
 
 
 def release_gpu_memory() -> None:

@@ -91,7 +91,6 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--segmenter", default="tabletop", metavar="NAME", help="finds the objects (default: tabletop)")
     group.add_argument("--generator", default="observed", metavar="NAME", help="completes them (default: observed)")
-    group.add_argument("--checkpoint", metavar="NAME|DIR", help="weights of the generator")
     group.add_argument(
         "--device", default="auto", metavar="DEVICE", help="torch device (default: auto, the accelerator if any)"
     )
@@ -100,3 +99,37 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-faces", type=integer(4), default=20_000, metavar="N", help="face budget of each mesh (default: 20000)"
     )
     group.add_argument("--watertight", action="store_true", help="close every mesh, also where nothing was seen")
+    _add_generator_arguments(parser)
+
+
+GENERATOR_OPTIONS = (
+    "checkpoint",
+    "image_encoder",
+    "steps",
+    "guidance_strength",
+    "method",
+    "fusion",
+    "detail",
+    "dtype",
+    "max_memory",
+)
+"""Arguments that go to a generator with a checkpoint, under their own names, where they are given."""
+
+
+def _add_generator_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("generators with a checkpoint")
+    group.add_argument("--checkpoint", metavar="NAME|DIR", help="weights: a family, folder, file or hub repository")
+    group.add_argument("--image-encoder", metavar="NAME|FILE", help="of checkpoints that come without one")
+    group.add_argument("--steps", type=integer(1, 1000), metavar="N", help="sampling steps of each stage")
+    group.add_argument("--guidance", dest="guidance_strength", type=float, metavar="W", help="0: without guidance")
+    group.add_argument("--method", choices=["euler", "heun"], help="integration (default: euler)")
+    group.add_argument(
+        "--fusion",
+        choices=["view_wise", "concatenated", "stochastic", "multidiffusion"],
+        help="how several views condition the generator (default: the checkpoint's)",
+    )
+    group.add_argument(
+        "--detail", choices=["auto", "structure", "full"], help="structure: stage 1 only (default: auto, all there is)"
+    )
+    group.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="of the matrix products")
+    group.add_argument("--max-memory", metavar="6GB", help="work on fewer objects at once so that they fit")

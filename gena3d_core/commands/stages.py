@@ -9,11 +9,11 @@ from tqdm import tqdm
 
 from ..device import default_device
 from ..errors import InputError
-from ..generation import GENERATORS
+from ..generation import CHECKPOINT_GENERATORS, GENERATORS
 from ..pipeline import Pipeline, PipelineConfig
 from ..segmentation import SEGMENTERS
 from ..stereo import STEREO_MATCHERS
-from .arguments import UsageError, check_name
+from .arguments import GENERATOR_OPTIONS, UsageError, check_name
 
 
 def make_pipeline(args: argparse.Namespace) -> Pipeline:
@@ -27,7 +27,7 @@ def make_pipeline(args: argparse.Namespace) -> Pipeline:
                 stereo=args.stereo,
                 segmenter=args.segmenter,
                 generator=args.generator,
-                generator_options={} if args.checkpoint is None else {"checkpoint": args.checkpoint},
+                generator_options=_generator_options(args),
                 refine_poses=not args.no_refine,
                 max_faces=args.max_faces,
                 watertight=args.watertight,
@@ -36,6 +36,16 @@ def make_pipeline(args: argparse.Namespace) -> Pipeline:
         )
     except InputError as error:
         raise UsageError(str(error)) from error
+
+
+def _generator_options(args: argparse.Namespace) -> dict[str, object]:
+    given = {name: getattr(args, name) for name in GENERATOR_OPTIONS if getattr(args, name) is not None}
+    if given and args.generator not in CHECKPOINT_GENERATORS:
+        raise UsageError(
+            f"--generator '{args.generator}' has no use for --{', --'.join(given)}: "
+            f"choose one of {', '.join(CHECKPOINT_GENERATORS)}"
+        )
+    return given
 
 
 def checked_device(name: str) -> str:

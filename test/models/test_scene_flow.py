@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from gena3d_core.errors import InputError
+from gena3d_core.generative.scene_denoiser import cycle_scene_views, mean_poses, scene_denoiser
 from gena3d_core.models.conditioning import single_views, unconditional, with_unconditional
 from gena3d_core.models.position_head import IDENTITY_POSE
 from gena3d_core.models.scene_blocks import SceneContext
-from gena3d_core.models.scene_denoiser import cycle_scene_views, mean_poses, scene_denoiser
 from gena3d_core.models.scene_flow import SceneCondition, SceneFlow, SceneFlowConfig, first_assets
 from gena3d_core.models.sparse_structure_flow import SparseStructureFlow, SparseStructureFlowConfig
 from gena3d_core.nn.attention import set_attention_backend

@@ -7,8 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from ...generative.scene_denoiser import cycle_scene_views, scene_denoiser
 from ...models.position_head import PositionHead
-from ...models.scene_denoiser import cycle_scene_views, scene_denoiser
 from ...models.scene_flow import SceneCondition, SceneFlow, first_assets
 from ...sampling import NO_GUIDANCE, Denoiser, FlowSchedule, Guidance, SampleStep, sample
 from ...sampling.denoisers import mean_extra

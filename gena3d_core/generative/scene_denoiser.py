@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..models.conditioning import Contexts, with_unconditional
+from ..models.scene_flow import SceneCondition, SceneFlow, first_assets
 from ..sampling import BatchedDenoiser, CyclingViews, Denoiser, MeanOfViews, Prediction
-from .conditioning import Contexts, with_unconditional
-from .scene_flow import SceneCondition, SceneFlow, first_assets
 
 
 def scene_denoiser(
