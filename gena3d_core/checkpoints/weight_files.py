@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import pickle
 import re
@@ -79,9 +80,12 @@ def _safetensors_headers(file: Path) -> dict[str, TensorHeader]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="pt") as content:
-            slices = {key: content.get_slice(key) for key in content.keys()}  # noqa: SIM118 (it is no mapping)
-            return {k: TensorHeader(tuple(s.get_shape()), DTYPES[s.get_dtype()]) for k, s in slices.items()}
+        with safe_open(file, framework="pt"):
+            pass  # That the file is whole is checked on opening; older versions of the package tell no dtypes.
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        tensors = {key: entry for key, entry in header.items() if key != "__metadata__"}
+        return {k: TensorHeader(tuple(e["shape"]), DTYPES[e["dtype"]]) for k, e in tensors.items()}
     except FileNotFoundError as error:
         raise DataFormatError(f"{file}: no such file") from error
     except KeyError as error:

@@ -384,3 +384,52 @@ def test_dinov2_of_the_torch_hub_is_found_by_the_name_in_the_pipeline(golden_dir
     assert set(open_checkpoint(tiny).modules) == {"image_encoder", "sparse_structure_flow"}
     with pytest.raises(DataFormatError, match="holds no image encoder, only sparse_structure_flow"):
         open_checkpoint(tiny, image_encoder=tiny / "ckpts/flow.safetensors")
+
+
+def transformers_folder(weights, folder):
+    """DINOv2 of the torch hub -> folder of the package `transformers`, with apart queries, keys and values."""
+    renamed = {
+        "cls_token": "embeddings.cls_token",
+        "mask_token": "embeddings.mask_token",
+        "register_tokens": "embeddings.register_tokens",
+        "pos_embed": "embeddings.position_embeddings",
+        "patch_embed.proj": "embeddings.patch_embeddings.projection",
+        "norm": "layernorm",
+    }
+    found = {}
+    for key, tensor in weights.items():
+        if not key.startswith("blocks."):
+            stem = key if key in renamed else key.rpartition(".")[0]
+            found[renamed[stem] + key[len(stem) :]] = tensor
+            continue
+        _, index, rest = key.split(".", 2)
+        layer = f"encoder.layer.{index}."
+        if rest.startswith("attn.qkv."):
+            for part, piece in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                found[f"{layer}attention.attention.{part}.{rest.rpartition('.')[2]}"] = piece.contiguous()
+            continue
+        rest = rest.replace("attn.proj.", "attention.output.dense.")
+        for i in (1, 2):
+            rest = rest.replace(f"ls{i}.gamma", f"layer_scale{i}.lambda1")
+        found[layer + rest] = tensor
+    config = {"model_type": "dinov2_with_registers", "image_size": 70, "patch_size": 14, "hidden_size": 48}
+    config |= {"num_hidden_layers": 2, "num_attention_heads": 4, "mlp_ratio": 4, "num_register_tokens": 4}
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(found, folder / "model.safetensors")
+    return folder
+
+
+def test_dinov2_of_transformers_is_the_one_of_the_torch_hub(golden_dir, tiny, tmp_path, monkeypatch, gena3d):
+    case = read_case(golden_dir / "h_dinov2")
+    folder = transformers_folder(case.weights, tmp_path / "dino")
+    fake_hub(monkeypatch, {"facebook/dinov2-with-registers-large": folder})
+    pipeline(tiny, image_cond_model="dinov2_vitl14_reg")
+    encoder = open_checkpoint(tiny).modules["image_encoder"]
+    with torch.no_grad():
+        features = encoder(case.inputs["image0"])
+    torch.testing.assert_close(features.prenorm, case.expected["out.x_prenorm0"], atol=1e-4, rtol=1e-4)
+    assert gena3d("info", folder).code == 0
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(DataFormatError, match=r"no model\.safetensors"):
+        open_checkpoint(folder)
