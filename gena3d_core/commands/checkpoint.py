@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -188,7 +189,7 @@ def keys_line(keys: KeysReport, width: int) -> str:
 
 def _case_row(case: CaseReport, folder: Path) -> dict[str, Any]:
     tensors = {
-        name: {"ok": d.ok, "max_abs": d.max_abs, "max_rel": d.max_rel, "remark": d.remark}
+        name: {"ok": d.ok, "max_abs": _finite(d.max_abs), "max_rel": _finite(d.max_rel), "remark": d.remark}
         for name, d in case.differences.items()
     }
     tolerance = None if case.tolerance is None else {"atol": case.tolerance.atol, "rtol": case.tolerance.rtol}
@@ -196,8 +197,8 @@ def _case_row(case: CaseReport, folder: Path) -> dict[str, Any]:
         "case": case.name,
         "path": str(folder),
         "outcome": case.outcome,
-        "max_abs": case.max_abs,
-        "max_rel": case.max_rel,
+        "max_abs": _finite(case.max_abs),
+        "max_rel": _finite(case.max_rel),
         "tolerance": tolerance,
         "reason": case.reason,
         "tensors": tensors,
@@ -216,6 +217,11 @@ def _keys_row(keys: KeysReport, file: Path) -> dict[str, Any]:
     }
 
 
+def _finite(value: float) -> float | None:
+    """JSON has neither NaN nor infinity."""
+    return value if math.isfinite(value) else None
+
+
 def _print_lines(lines: Sequence[str]) -> None:
     # A whole golden folder takes a while: every line as soon as it is known.
     print("\n".join(lines), flush=True)
@@ -229,5 +235,8 @@ def _write_json(file: Path | None, command: str, content: dict[str, Any]) -> Non
     from ..io.atomic import write_file
 
     if file is not None:
-        write_file(file, json.dumps({"schema": 1, "command": command, **content}, indent=1, default=str).encode())
+        write_file(
+            file,
+            json.dumps({"schema": 1, "command": command, **content}, indent=1, allow_nan=False, default=str).encode(),
+        )
         print(f"wrote {file}")

@@ -174,6 +174,9 @@ def test_details_list_every_tensor_and_json_holds_them(make_case, gena3d, tmp_pa
     assert (content["passed"], content["failed"]) == (1, 0)
     assert content["rows"][0]["outcome"] == "ok"
     assert content["rows"][0]["tensors"]["out.v"]["ok"] is True
+    assert gena3d("verify", tmp_path / "absent", case, "--json", file).code == 1
+    rows = json.loads(file.read_text())["rows"]
+    assert [(row["outcome"], row["max_abs"] is None) for row in rows] == [("FAIL", True), ("ok", False)]
 
 
 @pytest.mark.parametrize("backend", ["sdpa", "reference"])
