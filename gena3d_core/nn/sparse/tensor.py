@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
+from ..attention import PADDING_BIAS
 
 Table = TypeVar("Table")
-
-PADDING_BIAS = -1e4
-"""Logit bias of padding keys: their weight underflows to zero, and half precision can hold the number."""
 
 KEY_LIMIT = 2**62
 
