@@ -1,8 +1,10 @@
 """A tiny published network, a numerical case about it, and the command line in this process."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -122,3 +124,63 @@ def tiny_network() -> Callable[..., Path]:
         return file
 
     return make
+
+
+SAMPLER = {
+    "name": "FlowEulerGuidanceIntervalSampler",
+    "args": {"sigma_min": 1e-5},
+    "params": {"steps": 25, "cfg_strength": 5.0, "cfg_interval": [0.5, 1.0], "rescale_t": 3.0},
+}
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """No checkpoint of this machine is found, and no hub is asked."""
+    empty = tmp_path / "nowhere"
+    empty.mkdir()
+    monkeypatch.setenv("HOME", str(empty))
+    monkeypatch.setenv("TORCH_HOME", str(empty))
+    monkeypatch.chdir(empty)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.setattr("gena3d_core.checkpoints.registry.PACKAGED", empty)
+
+
+@pytest.fixture
+def pipeline() -> Callable[..., Path]:
+    """Writes a pipeline.json and gives its folder."""
+
+    def write(folder: Path, **changes: Any) -> Path:
+        args = {"models": {"sparse_structure_flow_model": "ckpts/flow"}, "sparse_structure_sampler": SAMPLER} | changes
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "pipeline.json").write_text(json.dumps({"name": "TrellisImageTo3DPipeline", "args": args}))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def tiny(tmp_path, tiny_network, pipeline) -> Path:
+    """A pipeline of one tiny network."""
+    tiny_network(tmp_path / "tiny/ckpts/flow")
+    return pipeline(tmp_path / "tiny")
+
+
+@pytest.fixture
+def fake_hub(monkeypatch) -> Callable[[dict[str, Path]], list[tuple]]:
+    """Installs a huggingface_hub whose cache has the folders (by repository) and gives its calls; no download works."""
+
+    def install(folders: dict[str, Path]) -> list[tuple]:
+        calls: list[tuple] = []
+
+        def snapshot_download(repo_id, *, revision=None, local_files_only=False, allow_patterns=None):
+            calls.append((repo_id, revision, local_files_only, tuple(allow_patterns)))
+            if repo_id not in folders:
+                raise FileNotFoundError("LocalEntryNotFound" if local_files_only else "no connection")
+            return str(folders[repo_id])
+
+        module: Any = ModuleType("huggingface_hub")
+        module.snapshot_download = snapshot_download
+        monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+        return calls
+
+    return install

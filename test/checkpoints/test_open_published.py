@@ -2,53 +2,19 @@
 
 import hashlib
 import json
-import sys
-from types import ModuleType
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from gena3d_core.checkpoints.bundle import SamplerDefaults
-from gena3d_core.checkpoints.golden import read_case
 from gena3d_core.checkpoints.locate import describe
 from gena3d_core.checkpoints.open import open_checkpoint
 from gena3d_core.checkpoints.registry import FAMILIES
-from gena3d_core.errors import DataFormatError, Gena3DError, InputError, MissingDependencyError
+from gena3d_core.errors import DataFormatError, MissingDependencyError
 from gena3d_core.models.conditioning import single_views
 
-SAMPLER = {
-    "name": "FlowEulerGuidanceIntervalSampler",
-    "args": {"sigma_min": 1e-5},
-    "params": {"steps": 25, "cfg_strength": 5.0, "cfg_interval": [0.5, 1.0], "rescale_t": 3.0},
-}
-
-
-@pytest.fixture(autouse=True)
-def nowhere(tmp_path, monkeypatch):
-    """No checkpoint of this machine is found, and no hub is asked."""
-    empty = tmp_path / "nowhere"
-    empty.mkdir()
-    monkeypatch.setenv("HOME", str(empty))
-    monkeypatch.setenv("TORCH_HOME", str(empty))
-    monkeypatch.chdir(empty)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    monkeypatch.setattr("gena3d_core.checkpoints.registry.PACKAGED", empty)
-
-
-def pipeline(folder, **changes):
-    """Writes pipeline.json and gives the folder."""
-    args = {"models": {"sparse_structure_flow_model": "ckpts/flow"}, "sparse_structure_sampler": SAMPLER} | changes
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "pipeline.json").write_text(json.dumps({"name": "TrellisImageTo3DPipeline", "args": args}))
-    return folder
-
-
-@pytest.fixture
-def tiny(tmp_path, tiny_network):
-    """A pipeline of one tiny network."""
-    tiny_network(tmp_path / "tiny/ckpts/flow")
-    return pipeline(tmp_path / "tiny")
+pytestmark = pytest.mark.usefixtures("nowhere")
 
 
 def test_a_tiny_pipeline(tiny, tiny_flow):
@@ -71,7 +37,7 @@ def test_a_tiny_pipeline(tiny, tiny_flow):
         ({"params": {"cfg_interval": [0.2, 0.7]}}, SamplerDefaults(guidance_interval=(0.2, 0.7))),
     ],
 )
-def test_samplers_without_interval_guide_all_along_or_never(tiny, sampler, wanted):
+def test_samplers_without_interval_guide_all_along_or_never(tiny, sampler, wanted, pipeline):
     pipeline(tiny, slat_sampler=sampler)
     assert describe(tiny).samplers["structured_latent"] == wanted
 
@@ -217,24 +183,8 @@ def test_damaged_pickles(tiny):
         open_checkpoint(tiny)
 
 
-def fake_hub(monkeypatch, folders):
-    """A huggingface_hub whose cache has `folders` (repository -> folder); a download adds nothing. Gives its calls."""
-    calls = []
-
-    def snapshot_download(repo_id, *, revision=None, local_files_only=False, allow_patterns=None):
-        calls.append((repo_id, revision, local_files_only, tuple(allow_patterns)))
-        if repo_id not in folders:
-            raise FileNotFoundError("LocalEntryNotFound" if local_files_only else "no connection")
-        return str(folders[repo_id])
-
-    module = ModuleType("huggingface_hub")
-    module.snapshot_download = snapshot_download
-    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
-    return calls
-
-
-def test_hub_repositories_are_looked_up_offline(tiny, monkeypatch):
-    calls = fake_hub(monkeypatch, {"microsoft/TRELLIS-image-large": tiny})
+def test_hub_repositories_are_looked_up_offline(tiny, fake_hub):
+    calls = fake_hub({"microsoft/TRELLIS-image-large": tiny})
     for name in ("trellis-image-large", "microsoft/TRELLIS-image-large", "microsoft/TRELLIS-image-large@abc"):
         assert open_checkpoint(name).source == str(tiny)
     assert all(local for _, _, local, _ in calls)
@@ -243,8 +193,8 @@ def test_hub_repositories_are_looked_up_offline(tiny, monkeypatch):
         open_checkpoint("a/b")
 
 
-def test_downloads_are_asked_for(tiny, monkeypatch):
-    calls = fake_hub(monkeypatch, {"o/r": tiny})
+def test_downloads_are_asked_for(tiny, fake_hub):
+    calls = fake_hub({"o/r": tiny})
     open_checkpoint("o/r", allow_download=True)
     assert calls == [("o/r", None, False, ("*.json", "*.safetensors"))]
     with pytest.raises(DataFormatError, match="a/b could not be fetched from the hub: no connection"):
@@ -256,7 +206,7 @@ def test_without_the_hub_package_the_pip_line_is_named():
         open_checkpoint("a/b")
 
 
-def test_hub_files_are_checked_by_the_names_of_their_blobs(tiny, tmp_path, monkeypatch):
+def test_hub_files_are_checked_by_the_names_of_their_blobs(tiny, tmp_path, fake_hub):
     blobs, weights = tmp_path / "blobs", tiny / "ckpts/flow.safetensors"
     blobs.mkdir()
     content = weights.read_bytes()
@@ -264,15 +214,15 @@ def test_hub_files_are_checked_by_the_names_of_their_blobs(tiny, tmp_path, monke
     blob.write_bytes(content)
     weights.unlink()
     weights.symlink_to(blob)
-    fake_hub(monkeypatch, {"o/r": tiny})
+    fake_hub({"o/r": tiny})
     open_checkpoint("o/r")
     blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(DataFormatError, match="SHA-256"):
         open_checkpoint("o/r")
 
 
-def test_networks_borrowed_from_another_repository(tiny, tmp_path, monkeypatch):
-    calls = fake_hub(monkeypatch, {"o/r": tiny})
+def test_networks_borrowed_from_another_repository(tiny, tmp_path, fake_hub, pipeline):
+    calls = fake_hub({"o/r": tiny})
     borrower = pipeline(tmp_path / "b", models={"sparse_structure_flow_model": "o/r/ckpts/flow"})
     assert set(open_checkpoint(borrower).modules) == {"sparse_structure_flow"}
     assert calls == [("o/r", None, True, ("ckpts/flow.json", "ckpts/flow.safetensors"))]
@@ -301,135 +251,3 @@ def test_list_names_every_family_and_what_is_here(tiny, tmp_path, gena3d):
     for family in FAMILIES.values():
         assert f"{family.name}: " in text
         assert family.licence in text
-
-
-CASES = {
-    "trellis-image-large": {
-        "sparse_structure_flow_model": ("a_ss_flow_res16_p1", "SparseStructureFlowModel"),
-        "sparse_structure_decoder": ("b_ss_vae", "SparseStructureDecoder"),
-        "slat_flow_model": ("e_slat_flow", "ElasticSLatFlowModel"),
-        "slat_decoder_mesh": ("e_slat_mesh_decoder", "SLatMeshDecoder"),
-        "slat_decoder_gs": ("e_slat_gs_decoder", "SLatGaussianDecoder"),
-        "slat_decoder_rf": ("e_slat_rf_decoder", "SLatRadianceFieldDecoder"),
-    },
-    "amodal3r": {
-        "sparse_structure_flow_model": ("d_amodal_ss_flow", "SparseStructureFlowModelMaskAsCondWeighted"),
-        "slat_flow_model": ("d_amodal_slat_flow", "SLatFlowModelMaskAsCondWeighted"),
-    },
-    "scenegen": {"sparse_structure_flow_model": ("g_scenegen_flow", "SparseStructureFlowModel")},
-}
-
-
-def write_case(case, class_name, path) -> None:
-    """The network of a numerical case as it would be published."""
-    constructor, weights, part = case.constructor, dict(case.weights), ""
-    if class_name in constructor:
-        constructor, part = constructor[class_name], class_name.removeprefix("SparseStructure").lower() + "."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_name(path.name + ".json").write_text(json.dumps({"name": class_name, "args": constructor}))
-    kept = {k.removeprefix(part): v.contiguous() for k, v in weights.items() if k.startswith(part)}
-    save_file(kept, path.with_name(path.name + ".safetensors"))
-
-
-@pytest.mark.parametrize("family", CASES)
-def test_published_pipelines_open_whole(golden_dir, tmp_path, family, gena3d):
-    folder, models = tmp_path / "p", {}
-    for name, (case, class_name) in CASES[family].items():
-        write_case(read_case(golden_dir / case), class_name, folder / f"ckpts/{name}_fp16")
-        models[name] = f"ckpts/{name}_fp16"
-    write_case(read_case(golden_dir / "b_ss_vae"), "SparseStructureEncoder", folder / "ckpts/ss_enc_conv3d_16l8_fp16")
-    write_case(read_case(golden_dir / "h_dinov2"), "DinoVisionTransformer", tmp_path / "dino/dino")
-    normalization = {"mean": [0.5] * 8, "std": [2.0] * 8}
-    pipeline(folder, models=models, slat_normalization=normalization, image_cond_model="dinov2_vitl14_reg")
-    with pytest.raises(Gena3DError, match="image encoder dinov2_vitl14_reg is not on this machine"):
-        open_checkpoint(folder)
-    encoder = tmp_path / "dino/dino.safetensors"
-    opened = open_checkpoint(folder, image_encoder=encoder)
-    assert opened.family == family
-    assert len(opened.modules) == len(models) + 2, "and the encoders beside them"
-    assert {"image_encoder", "sparse_structure_encoder"} <= opened.modules.keys()
-    assert opened.slat_std.tolist() == [2.0] * 8
-    done = gena3d("info", folder, "--image-encoder", encoder)
-    assert done.code == 0, done.err
-    case_name, _ = CASES[family]["sparse_structure_flow_model"]
-    if family == "trellis-image-large":
-        case, flow = read_case(golden_dir / case_name), opened.modules["sparse_structure_flow"]
-        with torch.no_grad():
-            contexts = flow.contexts(single_views(case.inputs["cond"]))
-            found = flow(case.inputs["x"], case.inputs["t"], contexts)
-        torch.testing.assert_close(found, case.expected["out.v"], atol=1e-4, rtol=1e-4)
-
-
-def test_dinov2_of_the_torch_hub(golden_dir, tmp_path, monkeypatch):
-    weights = dict(read_case(golden_dir / "h_dinov2").weights)
-    file = tmp_path / "nowhere/hub/checkpoints/dinov2_vitl14_reg4_pretrain.pth"
-    file.parent.mkdir(parents=True)
-    torch.save(weights, file)
-    encoder = open_checkpoint(file).modules["image_encoder"]
-    assert (encoder.width, encoder.special_tokens, encoder.image_size) == (48, 5, 70)
-    assert encoder.config.depth == 2
-    with pytest.raises(InputError, match="mesh_decoder"):
-        open_checkpoint(file, roles=["mesh_decoder"])
-    del weights["pos_embed"]
-    torch.save(weights, file)
-    with pytest.raises(DataFormatError, match="which network is this"):
-        open_checkpoint(file)
-
-
-def test_dinov2_of_the_torch_hub_is_found_by_the_name_in_the_pipeline(golden_dir, tiny, tmp_path):
-    pipeline(tiny, image_cond_model="dinov2_vitl14_reg")
-    file = tmp_path / "nowhere/hub/checkpoints/dinov2_vitl14_reg4_pretrain.pth"
-    file.parent.mkdir(parents=True)
-    torch.save(dict(read_case(golden_dir / "h_dinov2").weights), file)
-    assert set(open_checkpoint(tiny).modules) == {"image_encoder", "sparse_structure_flow"}
-    with pytest.raises(DataFormatError, match="holds no image encoder, only sparse_structure_flow"):
-        open_checkpoint(tiny, image_encoder=tiny / "ckpts/flow.safetensors")
-
-
-def transformers_folder(weights, folder):
-    """DINOv2 of the torch hub -> folder of the package `transformers`, with apart queries, keys and values."""
-    renamed = {
-        "cls_token": "embeddings.cls_token",
-        "mask_token": "embeddings.mask_token",
-        "register_tokens": "embeddings.register_tokens",
-        "pos_embed": "embeddings.position_embeddings",
-        "patch_embed.proj": "embeddings.patch_embeddings.projection",
-        "norm": "layernorm",
-    }
-    found = {}
-    for key, tensor in weights.items():
-        if not key.startswith("blocks."):
-            stem = key if key in renamed else key.rpartition(".")[0]
-            found[renamed[stem] + key[len(stem) :]] = tensor
-            continue
-        _, index, rest = key.split(".", 2)
-        layer = f"encoder.layer.{index}."
-        if rest.startswith("attn.qkv."):
-            for part, piece in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
-                found[f"{layer}attention.attention.{part}.{rest.rpartition('.')[2]}"] = piece.contiguous()
-            continue
-        rest = rest.replace("attn.proj.", "attention.output.dense.")
-        for i in (1, 2):
-            rest = rest.replace(f"ls{i}.gamma", f"layer_scale{i}.lambda1")
-        found[layer + rest] = tensor
-    config = {"model_type": "dinov2_with_registers", "image_size": 70, "patch_size": 14, "hidden_size": 48}
-    config |= {"num_hidden_layers": 2, "num_attention_heads": 4, "mlp_ratio": 4, "num_register_tokens": 4}
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config))
-    save_file(found, folder / "model.safetensors")
-    return folder
-
-
-def test_dinov2_of_transformers_is_the_one_of_the_torch_hub(golden_dir, tiny, tmp_path, monkeypatch, gena3d):
-    case = read_case(golden_dir / "h_dinov2")
-    folder = transformers_folder(case.weights, tmp_path / "dino")
-    fake_hub(monkeypatch, {"facebook/dinov2-with-registers-large": folder})
-    pipeline(tiny, image_cond_model="dinov2_vitl14_reg")
-    encoder = open_checkpoint(tiny).modules["image_encoder"]
-    with torch.no_grad():
-        features = encoder(case.inputs["image0"])
-    torch.testing.assert_close(features.prenorm, case.expected["out.x_prenorm0"], atol=1e-4, rtol=1e-4)
-    assert gena3d("info", folder).code == 0
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(DataFormatError, match=r"no model\.safetensors"):
-        open_checkpoint(folder)
