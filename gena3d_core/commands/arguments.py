@@ -105,6 +105,7 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
 GENERATOR_OPTIONS = (
     "checkpoint",
     "image_encoder",
+    "allow_download",
     "steps",
     "guidance_strength",
     "method",
@@ -120,6 +121,13 @@ def _add_generator_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("generators with a checkpoint")
     group.add_argument("--checkpoint", metavar="NAME|DIR", help="weights: a family, folder, file or hub repository")
     group.add_argument("--image-encoder", metavar="NAME|FILE", help="of checkpoints that come without one")
+    group.add_argument(
+        "--download",
+        dest="allow_download",
+        action="store_const",
+        const=True,
+        help="fetch what the checkpoint lacks from the Hugging Face hub",
+    )
     group.add_argument("--steps", type=integer(1, 1000), metavar="N", help="sampling steps of each stage")
     group.add_argument("--guidance", dest="guidance_strength", type=float, metavar="W", help="0: without guidance")
     group.add_argument("--method", choices=["euler", "heun"], help="integration (default: euler)")

@@ -122,6 +122,7 @@ def make_flow_generator(
     device: str = "cpu",
     dtype: str | None = None,
     image_encoder: str | None = None,
+    allow_download: bool = False,
     steps: int | None = None,
     guidance_strength: float | None = None,
     method: Literal["euler", "heun"] = "euler",
@@ -132,13 +133,15 @@ def make_flow_generator(
 ) -> FlowGenerator:
     """Generator over the checkpoint called `checkpoint`: a family, a folder, a file or a Hugging Face repository.
 
-    dtype: 'float32', 'bfloat16' or 'float16' of the matrix products; max_memory: such as '6GB'. Raises `InputError`
+    allow_download fetches files from the hub; nothing is fetched otherwise. dtype: 'float32', 'bfloat16' or 'float16' of the matrix products; max_memory: such as '6GB'. Raises `InputError`
     and `DataFormatError` for what cannot be loaded.
     """
     settings = SamplingSettings(
         steps, guidance_strength, method, fusion, None if max_memory is None else parse_bytes(max_memory)
     )
-    bundle = open_checkpoint(checkpoint, device=device, dtype=_dtype(dtype), image_encoder=image_encoder)
+    bundle = open_checkpoint(
+        checkpoint, device=device, dtype=_dtype(dtype), image_encoder=image_encoder, allow_download=allow_download
+    )
     return FlowGenerator(bundle, settings=settings, detail=detail, max_views=max_views)
 
 

@@ -47,6 +47,7 @@ class StageSampler:
     guidance: Guidance
     method: Literal["euler", "heun"]
     fusion: ViewFusion
+    sigma_min: float
     progress: Callable[[float], None] | None = None
     cancelled: CancelCheck | None = None
 
@@ -77,6 +78,7 @@ def stage_sampler(
         Guidance(strength, defaults.guidance_interval),
         settings.method,
         settings.fusion or bundle.fusion,
+        defaults.sigma_min,
         progress,
         cancelled,
     )

@@ -52,6 +52,7 @@ def sample_structures(
             schedule,
             sampler.guidance,
             method=sampler.method,
+            sigma_min=sampler.sigma_min,
             on_step=sampler.on_step(done + start, len(rows), len(objects)),
             cancelled=sampler.cancelled,
         )

@@ -74,6 +74,7 @@ def sample_structured_latents(
         schedule,
         sampler.guidance,
         method=sampler.method,
+        sigma_min=sampler.sigma_min,
         on_step=sampler.on_step(0, 1, 1),
         cancelled=sampler.cancelled,
     )
