@@ -88,7 +88,7 @@ def measure_detail(settings: Settings, size: str, views: int) -> dict[str, Any]:
     bundle = two_stage_bundle(size, settings)
     condition = synthetic_condition(token_shape(size), latent_shape(bundle), views, 1, settings.device)
     coords = sphere_voxels(SIZES[size].radius, settings.device)
-    sampler = StageSampler(settings.schedule, GUIDANCE, "euler", "view_wise")
+    sampler = StageSampler(settings.schedule, GUIDANCE, "euler", "view_wise", SIGMA_MIN)
     sampled = bundle.modules["structured_latent_flow"], bundle.modules["mesh_decoder"]
 
     def first() -> Tensor:

@@ -61,7 +61,7 @@ def measure_structure(settings: Settings, size: str, views: int, objects: int) -
         "weights_bytes_with_encoders": parameter_bytes(*bundle.modules.values()),
     }
     if whole:
-        sampler = StageSampler(settings.schedule, GUIDANCE, "euler", "view_wise")
+        sampler = StageSampler(settings.schedule, GUIDANCE, "euler", "view_wise", SIGMA_MIN)
         found = _whole(settings, lambda: sample_structures(bundle, condition, torch.arange(objects), seeds, sampler))
         reference, timing, row["working_bytes"] = found
         parts = _parts(settings, problem)
