@@ -55,7 +55,7 @@ FAMILIES: dict[str, Family] = {
             frame="observed",
             fusion="view_wise",
             files=OWN_FILES,
-            roles=STAGE_1,
+            roles=(*STAGE_1, "sparse_structure_encoder"),
             remarks=("its config.json holds the SHA-256 of every file",),
         ),
         Family(
