@@ -19,6 +19,7 @@ from ..models.structured_latent_flow import StructuredLatentFlow, StructuredLate
 from ..models.structured_latent_vae import StructuredLatentVAEConfig
 from ..nn.attention import set_attention_backend
 from ..nn.sparse import Geometry, SparseTensor
+from ..sampling import SIGMA_MIN
 from .measuring import parameter_bytes, seconds_of, timed, with_peak_memory
 from .settings import GUIDANCE, Settings, labels, not_measured
 from .workload import count, latent_shape, structure_operations, synthetic_condition, token_shape
@@ -63,7 +64,7 @@ def _sizes() -> dict[str, DetailSize]:
     return {
         "tiny": _size(48, 1, 4, 32, (256, 1, 4), 4.0, PRESETS["tiny"].flow.cond_channels),
         # About 10,000 voxels, as an object of the published data has them.
-        "full": _size(1024, 24, 16, 128, (768, 12, 12), 23.0, PRESETS["full"].flow.cond_channels),
+        "full": _size(1024, 24, 16, 128, (768, 12, 12), 21.5, PRESETS["full"].flow.cond_channels),
     }
 
 

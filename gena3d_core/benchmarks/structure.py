@@ -13,7 +13,7 @@ from ..checkpoints.presets import random_bundle
 from ..generative.memory import is_out_of_memory
 from ..generative.settings import StageSampler
 from ..generative.structure import sample_structures, structure_denoiser
-from ..sampling import draw_noise
+from ..sampling import SIGMA_MIN, draw_noise
 from .measuring import Timing, parameter_bytes, seconds_of, timed, with_peak_memory
 from .savings import SAVINGS, Saving, StructureProblem
 from .settings import GUIDANCE, Settings, labels, not_measured
