@@ -35,7 +35,7 @@ class Timing:
 def synchronize(device: str) -> None:
     """Wait until the device has done what it was given."""
     if torch.device(device).type != "cpu":
-        torch.accelerator.synchronize()
+        torch.accelerator.synchronize(device)
 
 
 def seconds_of(run: Callable[[], Result], device: str) -> tuple[float, Result]:
@@ -109,10 +109,10 @@ def _with_peak_of_accelerator(run: Callable[[], Result], device: str) -> tuple[R
     module = torch.get_device_module(device)
     if not hasattr(module, "max_memory_allocated"):
         return run(), None
-    module.reset_peak_memory_stats()
-    before = module.memory_allocated()
+    module.reset_peak_memory_stats(device)
+    before = module.memory_allocated(device)
     result = run()
-    return result, module.max_memory_allocated() - before
+    return result, module.max_memory_allocated(device) - before
 
 
 def _reset_process_peak() -> int:

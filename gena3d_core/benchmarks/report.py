@@ -47,6 +47,17 @@ def _share(row: Row) -> str:
     return f"{100 * row['share_of_matrix_rate']:.0f} %"
 
 
+def _measured(row: Row) -> str:
+    if row["measured"] != "whole":
+        return str(row["measured"])
+    return f"median of {row['runs']}" if row["runs"] > 1 else "one run"
+
+
+def _peak(row: Row) -> str:
+    working = row["working_bytes"]
+    return bytes_text(None if working is None else row["weights_bytes"] + working)
+
+
 def _precision(row: Row) -> str:
     return f"{row['device']} {row['dtype']}"
 
@@ -56,10 +67,7 @@ STRUCTURE: tuple[Column, ...] = (
     ("views", _key("views")),
     ("objects", _key("objects")),
     ("device", _precision),
-    (
-        "measured",
-        lambda row: f"{row['measured']}, {row['runs']} runs" if row["measured"] == "whole" else row["measured"],
-    ),
+    ("measured", _measured),
     ("s/object", _seconds("seconds_per_object")),
     ("floor", _seconds("floor_s_per_object")),
     ("× floor", _ratio("times_floor")),
@@ -96,6 +104,7 @@ DETAIL: tuple[Column, ...] = (
     ("× floor", _ratio("times_floor")),
     ("weights", _bytes("weights_bytes")),
     ("working memory", _bytes("working_bytes")),
+    ("peak", _peak),
 )
 TABLES: dict[str, tuple[Column, ...]] = {"stage 1": STRUCTURE, "SceneGen stage 1": SCENE, "stages 1 and 2": DETAIL}
 """Part of a row -> columns of its table."""
@@ -124,7 +133,8 @@ def report(rows: Sequence[Row]) -> str:
 
 
 def _without_table(rows: Sequence[Row]) -> str:
-    names = list(dict.fromkeys(entry["saving"] for row in rows for entry in row["without"]))
+    # More views and objects only add savings, so the longest list holds them all, in their order.
+    names = [entry["saving"] for entry in max((row["without"] for row in rows), key=len)]
     cells = []
     for row in rows:
         found = {entry["saving"]: entry for entry in row["without"]}

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..checkpoints.bundle import ModelBundle
 from ..checkpoints.presets import random_bundle
+from ..device import release_cached_memory
 from ..generative.memory import is_out_of_memory
 from ..generative.settings import StageSampler
 from ..generative.structure import sample_structures, structure_denoiser
@@ -153,6 +154,7 @@ def _without(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        release_cached_memory()
         return row | {"reason": "out of memory"}
     return row | {
         "seconds_per_object": timing.seconds / problem.condition.batch,
