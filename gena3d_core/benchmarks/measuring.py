@@ -7,13 +7,16 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
+
+from ..device import release_cached_memory
+from ..generative.memory import is_out_of_memory
 
 Result = TypeVar("Result")
 MATRIX_SIDES = {"cpu": (512, 1024, 2048)}
@@ -30,6 +33,14 @@ class Timing:
     seconds: float
     runs: int
     warmed_up: bool
+
+
+@dataclass(frozen=True)
+class Measured(Generic[Result]):
+    """How long something took, and what came of it."""
+
+    timing: Timing
+    result: Result
 
 
 def synchronize(device: str) -> None:
@@ -67,6 +78,27 @@ def timed(
         found.append(seconds)
     assert result is not None
     return Timing(statistics.median(found), len(found), True), result
+
+
+def interleaved(runs: Mapping[str, Callable[[], Result]], device: str, rounds: int) -> dict[str, Measured[Result]]:
+    """Medians over `rounds` in which all take turns, after a warm-up of each, so that their ratios outlast a machine
+    that gets busy. One that runs out of memory is left out."""
+    results: dict[str, Result] = {}
+    for name, run in runs.items():
+        try:
+            results[name] = run()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            release_cached_memory()
+    seconds: dict[str, list[float]] = {name: [] for name in results}
+    for _ in range(rounds):
+        for name, taken in seconds.items():
+            taken.append(seconds_of(runs[name], device)[0])
+    return {
+        name: Measured(Timing(statistics.median(seconds[name]), rounds, True), result)
+        for name, result in results.items()
+    }
 
 
 def matrix_rate(device: str, dtype: torch.dtype) -> float:

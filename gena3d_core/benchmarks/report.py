@@ -49,7 +49,7 @@ def _share(row: Row) -> str:
 
 def _measured(row: Row) -> str:
     if row["measured"] != "whole":
-        return str(row["measured"])
+        return f"{row['measured']}, not warmed up"
     return f"median of {row['runs']}" if row["runs"] > 1 else "one run"
 
 
@@ -66,6 +66,7 @@ STRUCTURE: tuple[Column, ...] = (
     ("size", _key("size")),
     ("views", _key("views")),
     ("objects", _key("objects")),
+    ("steps", _key("steps")),
     ("device", _precision),
     ("measured", _measured),
     ("s/object", _seconds("seconds_per_object")),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,12 +11,10 @@ from torch import Tensor
 
 from ..checkpoints.bundle import ModelBundle
 from ..checkpoints.presets import random_bundle
-from ..device import release_cached_memory
-from ..generative.memory import is_out_of_memory
 from ..generative.settings import StageSampler
 from ..generative.structure import sample_structures, structure_denoiser
 from ..sampling import SIGMA_MIN, draw_noise
-from .measuring import Timing, parameter_bytes, seconds_of, timed, with_peak_memory
+from .measuring import Timing, interleaved, parameter_bytes, seconds_of, timed, with_peak_memory
 from .savings import SAVINGS, Saving, StructureProblem
 from .settings import GUIDANCE, Settings, labels, not_measured
 from .workload import (
@@ -28,7 +27,7 @@ from .workload import (
     token_shape,
 )
 
-PART = "stage 1"
+PART, FAST = "stage 1", "all savings on"
 EXPECTED_TIMES_FLOOR = 2.0
 """How much slower than its floor a run is expected to be, to decide what can be measured in reasonable time."""
 
@@ -61,33 +60,56 @@ def measure_structure(settings: Settings, size: str, views: int, objects: int) -
         "weights_bytes": parameter_bytes(flow, decoder),
         "weights_bytes_with_encoders": parameter_bytes(*bundle.modules.values()),
     }
+    savings = [saving for saving in SAVINGS if views >= saving.least_views and objects >= saving.least_objects]
     if whole:
         sampler = StageSampler(settings.schedule, GUIDANCE, "euler", "view_wise", SIGMA_MIN)
-        found = _whole(settings, lambda: sample_structures(bundle, condition, torch.arange(objects), seeds, sampler))
-        reference, timing, row["working_bytes"] = found
-        parts = _parts(settings, problem)
-        seconds = timing.seconds
+        fast = partial(sample_structures, bundle, condition, torch.arange(objects), seeds, sampler)
+        timing, row["working_bytes"], row["without"] = _whole(settings, fast, problem, savings)
+        parts, seconds = _parts(settings, problem), timing.seconds
     else:
-        reference, timing = None, Timing(0.0, 1, False)
         parts, row["working_bytes"] = _one_step(settings, problem)
-        seconds = parts["contexts"] + settings.steps * parts["step"] + parts["decoder"]
-    row |= _figures(settings, seconds, objects, operations) | {"runs": timing.runs, "warmed_up": timing.warmed_up}
+        timing, seconds = None, parts["contexts"] + settings.steps * parts["step"] + parts["decoder"]
+        row["without"] = _unmeasured(savings, "no whole run")
+    row |= _figures(settings, seconds, objects, operations)
+    row |= {"runs": timing.runs if timing else 1, "warmed_up": timing.warmed_up if timing else False}
     row["parts_s"] = parts | _encoders(settings, bundle)
-    row["without"] = [
-        _without(settings, problem, saving, seconds, reference)
-        for saving in SAVINGS
-        if views >= saving.least_views and objects >= saving.least_objects
-    ]
     return row
 
 
-def _whole(settings: Settings, run: Callable[[], Tensor]) -> tuple[Tensor, Timing, int | None]:
-    """Result, time and working memory; the first run, which warms up, is the one whose memory counts."""
-    (warm_up_s, reference), working = with_peak_memory(lambda: seconds_of(run, settings.device), settings.device)
-    if warm_up_s > settings.patience_s:
-        return reference, Timing(warm_up_s, 1, False), working
-    timing, _ = timed(run, settings.device, settings.repeat, settings.patience_s, warm_up_s)
-    return reference, timing, working
+def _whole(
+    settings: Settings, fast: Callable[[], Tensor], problem: StructureProblem, savings: Sequence[Saving]
+) -> tuple[Timing, int | None, list[dict[str, Any]]]:
+    """Time, working memory, and what happens without each saving; the memory is that of the very first run."""
+    (first_s, reference), working = with_peak_memory(lambda: seconds_of(fast, settings.device), settings.device)
+    if first_s > settings.patience_s:
+        return Timing(first_s, 1, False), working, _unmeasured(savings, f"a run takes {first_s:.0f} s")
+    rounds = max(1, min(settings.repeat, int(settings.patience_s / max(first_s, 1e-9))))
+    runs: dict[str, Callable[[], Tensor]] = {
+        FAST: fast,
+        **{saving.name: partial(saving.solve, problem) for saving in savings},
+    }
+    found = interleaved(runs, settings.device, rounds)
+    timing, scale = found[FAST].timing, float(reference.abs().max())
+    without: list[dict[str, Any]] = []
+    for saving in savings:
+        if saving.name not in found:
+            without += _unmeasured([saving], "out of memory")
+            continue
+        own = found[saving.name]
+        without.append(
+            {
+                "saving": saving.name,
+                "seconds_per_object": own.timing.seconds / problem.condition.batch,
+                "ratio": own.timing.seconds / timing.seconds,
+                "max_difference": float((own.result - reference).abs().max()),
+                "largest_logit": scale,
+            }
+        )
+    return timing, working, without
+
+
+def _unmeasured(savings: Sequence[Saving], reason: str) -> list[dict[str, Any]]:
+    return [{"saving": saving.name, "reason": reason} for saving in savings]
 
 
 @torch.no_grad()
@@ -139,27 +161,4 @@ def _figures(settings: Settings, seconds: float, objects: int, operations: Struc
         "floor_s_per_object": floor / objects,
         "times_floor": seconds / floor,
         "share_of_matrix_rate": floor / seconds,
-    }
-
-
-def _without(
-    settings: Settings, problem: StructureProblem, saving: Saving, fast_s: float, reference: Tensor | None
-) -> dict[str, Any]:
-    """One saving switched off: time, ratio to the fast time, largest difference of the logits."""
-    row: dict[str, Any] = {"saving": saving.name}
-    if reference is None:
-        return row | {"reason": "no whole run to compare with"}
-    try:
-        timing, logits = timed(lambda: saving.solve(problem), settings.device, settings.repeat, settings.patience_s)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        release_cached_memory()
-        return row | {"reason": "out of memory"}
-    return row | {
-        "seconds_per_object": timing.seconds / problem.condition.batch,
-        "ratio": timing.seconds / fast_s,
-        "runs": timing.runs,
-        "max_difference": float((logits - reference).abs().max()),
-        "largest_logit": float(reference.abs().max()),
     }

@@ -2,13 +2,14 @@
 
 import itertools
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from gena3d_core.benchmarks.detail import RESOLUTION, SIZES, sphere_voxels
-from gena3d_core.benchmarks.measuring import matrix_rate, parameter_bytes, timed, with_peak_memory
+from gena3d_core.benchmarks.measuring import interleaved, matrix_rate, parameter_bytes, timed, with_peak_memory
 from gena3d_core.benchmarks.report import bytes_text, markdown, seconds_text
 from gena3d_core.benchmarks.scene import ASSETS, SCENES, scene_operations
 
@@ -31,6 +32,27 @@ def test_runs_are_cut_down_to_the_patience():
     calls = itertools.count()
     timing, last = timed(lambda: next(calls), "cpu", repeat=5, patience_s=1.0, warm_up_s=0.4)
     assert (timing.runs, timing.warmed_up, last) == (2, True, 1)
+
+
+def test_interleaved_runs_take_turns_and_drop_what_does_not_fit():
+    calls: list[str] = []
+
+    def run(name: str) -> str:
+        calls.append(name)
+        if name == "large":
+            raise RuntimeError("device says: out of memory")
+        return name.upper()
+
+    found = interleaved({name: partial(run, name) for name in ("a", "large", "b")}, "cpu", rounds=2)
+    assert calls == ["a", "large", "b", "a", "b", "a", "b"]
+    assert {name: one.result for name, one in found.items()} == {"a": "A", "b": "B"}
+    assert all(one.timing.runs == 2 for one in found.values())
+
+    def broken() -> str:
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        interleaved({"broken": broken}, "cpu", rounds=1)
 
 
 def test_peak_memory_sees_what_is_gone_again():
