@@ -16,7 +16,7 @@ def seconds_text(seconds: float | None) -> str:
     return f"{seconds:.3g} s" if seconds >= 0.1 else f"{1000 * seconds:.3g} ms"
 
 
-def bytes_text(count: int | None) -> str:
+def bytes_text(count: float | None) -> str:
     """In MB or GB of 2^20 and 2^30 bytes."""
     if count is None:
         return "not measured"
@@ -75,6 +75,7 @@ STRUCTURE: tuple[Column, ...] = (
     ("share of matrix rate", _share),
     ("weights", _bytes("weights_bytes")),
     ("working memory", _bytes("working_bytes")),
+    ("working memory/object", _bytes("working_bytes_per_object")),
     ("contexts", _part("contexts")),
     ("guided step", _part("step")),
     ("decoder", _part("decoder")),

@@ -72,6 +72,8 @@ def measure_structure(settings: Settings, size: str, views: int, objects: int) -
         row["without"] = _unmeasured(savings, "no whole run")
     row |= _figures(settings, seconds, objects, operations)
     row |= {"runs": timing.runs if timing else 1, "warmed_up": timing.warmed_up if timing else False}
+    working = row["working_bytes"]
+    row["working_bytes_per_object"] = None if working is None else working / objects
     row["parts_s"] = parts | _encoders(settings, bundle)
     return row
 
