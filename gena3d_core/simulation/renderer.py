@@ -59,7 +59,7 @@ class Renderer:
         self._part_instance = np.array([p.instance for p in self._parts], dtype=np.int32)
         world = Mesh(vertices, faces)
         smooth = vertex_normals(world)
-        self._corner_normals = _corner_normals(world, smooth)
+        self._corner_normals = corner_normals(world, smooth)
         visible = bake(self._caster, vertices, smooth, faces, spec.lights, shadow_samples)
         self._corner_light = _irradiance(vertices[faces], self._corner_normals, visible[faces], spec)
         self._parts = [self._lit(index, part) for index, part in enumerate(self._parts)]
@@ -171,7 +171,7 @@ def apply_noise(image: RenderedView, spec: SceneSpec, rng: np.random.Generator) 
     return color_noise(image.color, rng, spec.noise.color_sigma), depth
 
 
-def _corner_normals(mesh: Mesh, smooth: np.ndarray, crease_deg: float = 30.0) -> Float32Array:
+def corner_normals(mesh: Mesh, smooth: np.ndarray, crease_deg: float = 30.0) -> Float32Array:
     """(F, 3, 3) unit normals: smooth across shallow edges, flat at edges sharper than `crease_deg`."""
     cross = face_cross(mesh)
     flat = (cross / np.maximum(np.linalg.norm(cross, axis=1, keepdims=True), 1e-30)).astype(np.float32)

@@ -1,0 +1,310 @@
+"""Examples to train on, made from meshes: `python -m training.render --meshes SOURCE --out DIR`.
+
+Every example is a function of (object, seed, settings), `render_example`, so that a run can be stopped and taken up
+again, or mapped over machines:
+
+    import ray
+    from training.render import RenderJob, list_jobs, render_example
+    jobs = ray.data.from_items([asdict(job) for job in list_jobs(...)])
+    jobs.map(lambda row: asdict(render_example(RenderJob.from_dict(row)))).write_parquet("out")
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from gena3d_core.errors import Gena3DError, InputError
+from gena3d_core.generative.inputs import ObjectInputs, prepare_inputs
+from gena3d_core.geometry.solid_voxelization import solid_occupancy
+from gena3d_core.io.atomic import write_file
+from gena3d_core.simulation.example_settings import ExampleSettings, with_text_settings
+from gena3d_core.simulation.object_example import make_example
+from gena3d_core.types import Mesh
+
+from .meshes import MeshSource, TrainingMesh, open_source
+from .shards import INDEX, PREFIX, TrainingExample, write_shard
+
+IMAGE_SIZE = 112
+RESOLUTION = 64
+RECORD = "render.json"
+FAILURES = "failed.jsonl"
+OTHERS, OTHERS_POOL = 2, 64
+"""Objects of the source that may stand in front of another, besides random shapes, out of so many: few enough to be
+kept in memory by every process."""
+
+
+@dataclass(frozen=True)
+class RenderJob:
+    """One example to make.
+
+    meshes, cache  source of `training.meshes.open_source`, and the folder of its closed meshes (None: no cache)
+    object         id of the object in it; number: which of the object's examples; seed of the whole run
+    views          from and to how many views, drawn for each example
+    settings       texts for `with_text_settings`, such as "occlusion=surface"
+    """
+
+    meshes: str
+    object: str
+    number: int
+    seed: int
+    views: tuple[int, int] = (1, 4)
+    settings: tuple[str, ...] = ()
+    image_size: int = IMAGE_SIZE
+    resolution: int = RESOLUTION
+    cache: str | None = None
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> RenderJob:
+        """The job of `dataclasses.asdict`, also after a way through JSON."""
+        return RenderJob(**{**values, "views": tuple(values["views"]), "settings": tuple(values["settings"])})
+
+    @property
+    def example_seed(self) -> int:
+        """Seed of the example: of object, number and run."""
+        return zlib.crc32(f"{self.object}|{self.number}|{self.seed}".encode())
+
+
+def render_example(job: RenderJob) -> TrainingExample:
+    """Make one example; raises a `Gena3DError` for an object that cannot be loaded, closed or seen."""
+    item = _load(job.meshes, job.cache, job.object)
+    seed = job.example_seed
+    rng = np.random.default_rng(seed)
+    settings = replace(_settings(job.settings), views=int(rng.integers(job.views[0], job.views[1] + 1)))
+    example = make_example(item.mesh, settings, seed, scale_m=item.scale_m, others=_others(job, rng))
+    inputs = prepare_inputs([example.observation], job.image_size, job.resolution, "observed")
+    occupancy = solid_occupancy(example.mesh, inputs.S_world_grid[0], job.resolution)
+    info = {
+        "object": job.object,
+        "category": item.category,
+        "seed": job.seed,
+        "number": job.number,
+        "occlusion": example.occlusion,
+        "table": example.observation.support is not None,
+        "points": len(example.observation.points_m),
+    }
+    return training_example(inputs, occupancy, info)
+
+
+def training_example(inputs: ObjectInputs, occupancy: np.ndarray, info: dict[str, Any]) -> TrainingExample:
+    """Network inputs of one object and the filled share (R, R, R) of its voxels, as they are stored."""
+    crops = inputs.crops.copy()
+    crops[:, :3] *= 255.0
+    return TrainingExample(
+        np.round(occupancy * 255.0).astype(np.uint8),
+        inputs.clouds[0],
+        np.round(crops).astype(np.uint8),
+        inputs.visibility,
+        inputs.S_world_grid[0],
+        info,
+    )
+
+
+@lru_cache(maxsize=2)
+def _source(text: str, cache: str | None) -> MeshSource:
+    return open_source(text, None if cache is None else Path(cache))
+
+
+@lru_cache(maxsize=8)
+def _settings(texts: tuple[str, ...]) -> ExampleSettings:
+    return with_text_settings(ExampleSettings(), texts)
+
+
+@lru_cache(maxsize=4 * OTHERS_POOL)
+def _load(meshes: str, cache: str | None, object_id: str) -> TrainingMesh:
+    return _source(meshes, cache).load(object_id)
+
+
+def _others(job: RenderJob, rng: np.random.Generator) -> list[Mesh]:
+    """Meshes of other objects; one that cannot be loaded is left out, since its own examples report it."""
+    ids = _source(job.meshes, job.cache).ids()
+    pool = np.random.default_rng(job.seed).permutation(len(ids))[:OTHERS_POOL]
+    found = []
+    for index in rng.choice(pool, OTHERS):
+        try:
+            found.append(_load(job.meshes, job.cache, ids[int(index)]).mesh)
+        except Gena3DError:
+            continue
+    return found
+
+
+def list_jobs(
+    meshes: str,
+    per_object: int,
+    seed: int,
+    *,
+    views: tuple[int, int] = (1, 4),
+    settings: Sequence[str] = (),
+    image_size: int = IMAGE_SIZE,
+    resolution: int = RESOLUTION,
+    objects: int | None = None,
+    cache: str | None = None,
+) -> list[RenderJob]:
+    """`per_object` jobs for each object (the first `objects`), shuffled by `seed` so that each shard mixes objects."""
+    ids = list(_source(meshes, cache).ids())[:objects]
+    if not ids:
+        raise InputError(f"mesh source '{meshes}' has no object")
+    order = np.random.default_rng(seed).permutation(len(ids) * per_object)
+    return [
+        RenderJob(meshes, ids[k % len(ids)], int(k // len(ids)), seed, views, tuple(settings), image_size, resolution,
+                  cache)
+        for k in order
+    ]  # fmt: skip
+
+
+def render_shards(jobs: Sequence[RenderJob], out: Path, shard_size: int, workers: int = 1) -> dict[str, Any]:
+    """Make the examples of all jobs into shards below `out`; finished shards stay. Returns counts and seconds.
+
+    Jobs that fail are left out and listed in failed.jsonl. Raises `InputError` if `out` holds shards of other jobs.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    _check_record(out, jobs, shard_size)
+    numbers = range(-(-len(jobs) // shard_size))
+    waiting = [n for n in numbers if not (out / f"{PREFIX}{n:05d}" / INDEX).is_file()]
+    todo = [job for n in waiting for job in jobs[n * shard_size : (n + 1) * shard_size]]
+    made, failed, start = 0, 0, time.perf_counter()
+    results = _results(todo, workers)
+    with tqdm(total=len(todo), unit="example", disable=not sys.stderr.isatty()) as bar:
+        for number in waiting:
+            examples = []
+            for job in jobs[number * shard_size : (number + 1) * shard_size]:
+                result = next(results)
+                if isinstance(result, TrainingExample):
+                    examples.append(result)
+                else:
+                    failed += 1
+                    _log_failure(out, job, result)
+                bar.update()
+            if examples:
+                write_shard(out, number, examples)
+            made += len(examples)
+    seconds = time.perf_counter() - start
+    return {
+        "shards": len(numbers),
+        "shards_before": len(numbers) - len(waiting),
+        "examples": made,
+        "failed": failed,
+        "seconds": seconds,
+        "examples_per_s": made / seconds if made else 0.0,
+    }
+
+
+def _results(jobs: Sequence[RenderJob], workers: int) -> Iterator[TrainingExample | str]:
+    """Example or reason of failure of each job, in order."""
+    if workers <= 1:
+        yield from map(_attempt, jobs)
+        return
+    # Forked children of a process that has used torch's threads may hang.
+    with multiprocessing.get_context("spawn").Pool(workers, _single_threaded) as pool:
+        yield from pool.imap(_attempt, jobs, chunksize=4)
+
+
+def _single_threaded() -> None:
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def _attempt(job: RenderJob) -> TrainingExample | str:
+    try:
+        return render_example(job)
+    except (Gena3DError, ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _log_failure(out: Path, job: RenderJob, reason: str) -> None:
+    line = json.dumps({"object": job.object, "number": job.number, "reason": reason})
+    with (out / FAILURES).open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    tqdm.write(f"left out: {job.object} ({reason})", file=sys.stderr)
+
+
+def _check_record(out: Path, jobs: Sequence[RenderJob], shard_size: int) -> None:
+    """Remember what the folder is made of; shards of other jobs are no part of this set."""
+    record = {"examples": len(jobs), "shard_size": shard_size, "jobs": asdict(jobs[0]) if jobs else {}}
+    record["jobs"] = {key: value for key, value in record["jobs"].items() if key not in ("object", "number", "cache")}
+    record["digest"] = zlib.crc32("\n".join(f"{job.object}|{job.number}" for job in jobs).encode())
+    text = json.dumps(record, indent=1)
+    path = out / RECORD
+    if path.is_file():
+        if path.read_text(encoding="utf-8") != text:
+            raise InputError(f"{out} holds examples made with other options (see {path}): choose another folder")
+    else:
+        write_file(path, text.encode())
+
+
+def parse_views(text: str) -> tuple[int, int]:
+    """Argument type: "2" or "1..4"."""
+    low, _, high = text.partition("..")
+    try:
+        views = int(low), int(high or low)
+    except ValueError:
+        views = (0, 0)
+    if not 1 <= views[0] <= views[1]:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of views such as 2 or 1..4")
+    return views
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.render", description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--meshes", required=True, metavar="SOURCE", help="folder of meshes or procedural:COUNT[:SEED]")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder of the shards; finished ones are kept")
+    add("--examples-per-object", type=int, default=8, metavar="N", help="(default: 8)")
+    add("--objects", type=int, metavar="N", help="only the first N objects")
+    add("--views", type=parse_views, default=(1, 4), metavar="1..4", help="views, drawn for each example")
+    add("--workers", type=int, default=1, metavar="N", help="processes of one thread each (default: 1)")
+    add("--seed", type=int, default=0, metavar="N")
+    add("--shard-size", type=int, default=128, metavar="N", help="examples of a shard (default: 128)")
+    add("--image-size", type=int, default=IMAGE_SIZE, metavar="PX", help=f"side of the crops (default: {IMAGE_SIZE})")
+    add("--resolution", type=int, default=RESOLUTION, metavar="R", help=f"of the grid (default: {RESOLUTION})")
+    add("--cache", type=Path, metavar="DIR", help="folder of closed meshes (default: OUT/meshes)")
+    add("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="fields of ExampleSettings")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 if at least one example exists, 1 for what a `Gena3DError` says."""
+    args = _parser().parse_args(arguments)
+    try:
+        if min(args.examples_per_object, args.shard_size, args.workers, args.image_size, args.resolution) < 1:
+            raise InputError("numbers of examples, workers and pixels must be at least 1")
+        with_text_settings(ExampleSettings(), args.settings)  # a slip of the pen fails here, not in every worker
+        jobs = list_jobs(
+            args.meshes,
+            args.examples_per_object,
+            args.seed,
+            views=args.views,
+            settings=args.settings,
+            image_size=args.image_size,
+            resolution=args.resolution,
+            objects=args.objects,
+            cache=str(args.cache or args.out / "meshes"),
+        )
+        report = render_shards(jobs, args.out, args.shard_size, args.workers)
+    except Gena3DError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"{report['examples']} examples in {report['seconds']:.1f} s ({report['examples_per_s']:.2f} examples/s), "
+        f"{report['failed']} left out, {report['shards_before']} of {report['shards']} shards were there"
+    )
+    return 0 if report["examples"] or report["shards_before"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
