@@ -95,6 +95,11 @@ class Shard:
         return self._array("visibility")
 
     @cached_property
+    def packed_clouds(self) -> NDArray[np.uint8]:
+        """(n, R³ / 8): see `clouds`."""
+        return self._array("cloud")
+
+    @cached_property
     def view_offsets(self) -> NDArray[np.int64]:
         """(n + 1,)."""
         return self._array("view_offsets")
@@ -110,7 +115,7 @@ class Shard:
     def clouds(self, rows: Any = slice(None)) -> BoolArray:
         """(rows, R, R, R) bool."""
         R = self.occupancy.shape[1]
-        bits = np.unpackbits(np.asarray(self._array("cloud")[rows]), axis=-1, count=R**3)
+        bits = np.unpackbits(np.asarray(self.packed_clouds[rows]), axis=-1, count=R**3)
         return bits.reshape(*bits.shape[:-1], R, R, R).astype(bool)
 
     def _array(self, name: str) -> Any:

@@ -32,6 +32,7 @@ class Preset:
     vae_channels: tuple[int, ...]
     vae_blocks: int
     vae_patch: int = 1
+    vae_middle: int = 2
 
 
 def _flow(resolution: int, width: int, context: int, blocks: int, heads: int, **more: Any) -> SparseStructureFlowConfig:
@@ -60,15 +61,17 @@ PRESETS: dict[str, Preset] = {
         vae_channels=(8, 16),
         vae_blocks=1,
         vae_patch=8,
+        vae_middle=1,
     ),
     "edge": Preset(
         "observed",
         SmallEncoderConfig(in_channels=5),
-        _flow(8, 256, 192, 10, 8, channels=16, patch_size=2, share_mod=True, geometry_positions=True),
+        _flow(8, 256, 192, 7, 8, channels=16, patch_size=2, share_mod=True, geometry_positions=True),
         latent_channels=16,
-        vae_channels=(96, 192),
+        vae_channels=(48, 96),
         vae_blocks=1,
         vae_patch=4,
+        vae_middle=1,
     ),
     "full": Preset(
         "canonical",
@@ -98,7 +101,7 @@ def random_bundle(
                 preset.latent_channels,
                 preset.vae_blocks,
                 preset.vae_channels,
-                preset.vae_blocks,
+                preset.vae_middle,
                 patch_size=preset.vae_patch,
             )
         ),
@@ -108,7 +111,7 @@ def random_bundle(
                 preset.latent_channels,
                 preset.vae_blocks,
                 preset.vae_channels[::-1],
-                preset.vae_blocks,
+                preset.vae_middle,
                 patch_size=preset.vae_patch,
             )
         ),

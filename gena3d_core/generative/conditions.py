@@ -34,7 +34,7 @@ def encode_condition(bundle: ModelBundle, inputs: ObjectInputs, device: str | to
     views = ViewTokens(tokens, owner, weight)
     config = bundle.modules["sparse_structure_flow"].config
     if config.occlusion_attention:
-        views = _with_masks(views, crops, encoder.special_tokens)
+        views = with_masks(views, crops, encoder.special_tokens)
     if not config.stereo_attention or not inputs.has_cloud.any():
         return FlowCondition(views, batch, None, torch.zeros(batch, dtype=torch.bool, device=device))
     return FlowCondition(
@@ -49,7 +49,7 @@ def cloud_latents(bundle: ModelBundle, inputs: ObjectInputs, device: str | torch
     return torch.cat(in_chunks(len(clouds), CROPS_AT_ONCE, lambda start, stop: encoder(clouds[start:stop]).mean))
 
 
-def _with_masks(views: ViewTokens, crops: Tensor, special_tokens: int) -> ViewTokens:
+def with_masks(views: ViewTokens, crops: Tensor, special_tokens: int) -> ViewTokens:
     """Amodal3R's mask weights and occluded-ratio tokens of the crops' masks (P, 5, S, S)."""
     patches = views.tokens.shape[1] - special_tokens
     side = math.isqrt(patches)

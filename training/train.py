@@ -1,0 +1,121 @@
+"""`python -m training.train RECIPE [key=value ...]`: train one network; started again, a run goes on where it was."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gena3d_core.errors import CancelledError, Gena3DError
+
+from .datasets import Split, open_split
+from .distributed import Processes, join_processes
+from .loop import train
+from .objectives_flow import FlowTask
+from .objectives_vae import VaeTask
+from .provenance import commit
+from .recipes import RECIPES, make_recipe
+from .recipes.settings import FlowRecipe, Recipe, VaeRecipe
+from .task import Task
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopSignal:
+    """Whether one of `SIGNALS` came while this was entered; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        for number in SIGNALS:
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        return self.came
+
+    def _note(self, number: int, _: object) -> None:
+        self.came = True
+        signal.signal(number, self._before[number])
+
+
+def run_recipe(recipe: Recipe, name: str, stopped: Callable[[], bool]) -> bool:
+    """Train as the recipe says; whether its end was reached."""
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    processes, device = join_processes(recipe.device, recipe.batch // recipe.accumulate)
+    torch.manual_seed(recipe.seed)
+    if recipe.overfit_one:
+        recipe = as_overfit(recipe)
+    split = open_split(recipe)
+    task = make_task(recipe, split, device, processes, stopped)
+    metadata = {
+        "recipe": name,
+        "commit": commit(Path(__file__).parent),
+        "settings": {key: value for key, value in asdict(recipe).items() if key not in ("data", "out", "vae")},
+        "data": {"examples": len(split.train), "objects": len({e.object_id for e in split.train})},
+    }
+    return train(task, recipe, device, processes=processes, stopped=stopped, metadata=metadata)
+
+
+def make_task(
+    recipe: Recipe, split: Split, device: torch.device, processes: Processes, stopped: Callable[[], bool]
+) -> Task:
+    """The task of the recipe's kind."""
+    if isinstance(recipe, VaeRecipe):
+        return VaeTask(recipe, split, device)
+    assert isinstance(recipe, FlowRecipe)
+    task = FlowTask(recipe, split, device, rank=processes.rank, world=processes.count, cancelled=stopped)
+    processes.barrier()
+    return task
+
+
+def as_overfit(recipe: Recipe) -> Recipe:
+    """Nothing random but noise and flow times: the loss must fall towards what one example leaves."""
+    still = ("cloud_share", "condition_dropout", "cloud_dropout", "image_dropout", "view_dropout", "held_out")
+    known = {f.name for f in fields(recipe)}
+    return replace(recipe, **{name: 0.0 for name in still if name in known})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done or stopped by a signal, 1 failed with one line on stderr, 2 wrong arguments."""
+    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
+    parser.add_argument("recipe", help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="fields of the recipe, such as data=FOLDER")
+    parser.add_argument("--overfit-one", action="store_true", help="train on one example: must overfit it")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    words = [*options.overrides, *(["overfit_one=true"] if options.overfit_one else [])]
+    try:
+        recipe = make_recipe(options.recipe, words)
+    except Gena3DError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        with StopSignal() as stopped:
+            finished = run_recipe(recipe, options.recipe, stopped)
+    except CancelledError as error:
+        print(error, file=sys.stderr)
+        return 0
+    except Gena3DError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print("done" if finished else "stopped; start again to go on")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
