@@ -235,9 +235,9 @@ def _log_failure(out: Path, job: RenderJob, reason: str) -> None:
 
 def _check_record(out: Path, jobs: Sequence[RenderJob], shard_size: int) -> None:
     """Remember what the folder is made of; shards of other jobs are no part of this set."""
-    record = {"examples": len(jobs), "shard_size": shard_size, "jobs": asdict(jobs[0]) if jobs else {}}
-    record["jobs"] = {key: value for key, value in record["jobs"].items() if key not in ("object", "number", "cache")}
-    record["digest"] = zlib.crc32("\n".join(f"{job.object}|{job.number}" for job in jobs).encode())
+    common = {k: v for k, v in asdict(jobs[0]).items() if k not in ("object", "number", "cache")} if jobs else {}
+    digest = zlib.crc32("\n".join(f"{job.object}|{job.number}" for job in jobs).encode())
+    record = {"examples": len(jobs), "shard_size": shard_size, "jobs": common, "digest": digest}
     text = json.dumps(record, indent=1)
     path = out / RECORD
     if path.is_file():

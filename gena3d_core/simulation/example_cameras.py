@@ -15,7 +15,7 @@ from .example_settings import ExampleSettings
 
 SCOUT_SHAPE = (24, 32)
 """Rows and columns of the rays with which a camera is tried."""
-BATCH = 8
+BATCH = 4
 MAX_CAMERAS = 160
 LEAST_FILL = 0.55
 """An object that a real camera sees smaller than this, in heights of the window, is pictured this large."""

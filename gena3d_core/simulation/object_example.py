@@ -29,11 +29,11 @@ from .quick_renderer import (
     QuickImage,
     QuickPart,
     QuickScene,
-    hit_faces,
     quick_scene,
     random_backdrop,
     render_quick,
 )
+from .ray_casting import RayCaster, make_caster
 from .resting import random_turn
 from .surface_masks import box_mask, grow_patch, patchable
 
@@ -63,10 +63,10 @@ class ObjectExample:
 
 @dataclass(frozen=True, eq=False)
 class _Setting:
-    """A scene and who sees what in it: faces of the object come first in `scene`."""
+    """A scene and who sees what in it: faces of the object come first in `scene`; `alone` casts at the object only."""
 
     scene: QuickScene
-    alone: QuickScene
+    alone: RayCaster
     cover_mesh: Mesh
     covered: BoolArray
     occlusion: str
@@ -167,10 +167,11 @@ def _make_setting(
         count = int(rng.integers(1, settings.occluders + 1))
         for shape in place_occluders(mesh, size, count, rng.uniform(0.0, 2.0 * np.pi), rng, others):
             parts.append(_textured(shape, OCCLUDER, size, rng))
-    light = random_light(rng)
+    scene = quick_scene(parts, random_light(rng))
+    hidden = kind == "objects"
     return _Setting(
-        quick_scene(parts, light),
-        quick_scene(parts[:1], light),
+        scene,
+        make_caster(surface.vertices, surface.faces) if hidden else scene.caster,
         surface,
         covered,
         kind,
@@ -202,15 +203,15 @@ def _table_part(size: float, rng: np.random.Generator) -> QuickPart:
 
 def _cameras(setting: _Setting, mesh: Mesh, settings: ExampleSettings, rng: np.random.Generator) -> list[ExampleCamera]:
     center, diameter = _ball(mesh)
-    whole_of_scene = np.zeros(len(setting.scene.face_part), dtype=bool)
-    whole_of_scene[: len(setting.covered)] = ~setting.covered
-    everything = np.ones(len(setting.covered), dtype=bool)
+    count = len(setting.covered)
+    # The last entry is that of face -1, a miss; table and occluders follow the object.
+    uncovered = np.zeros(len(setting.scene.face_part) + 1, dtype=bool)
+    uncovered[:count] = ~setting.covered
 
     def scout(origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        seen = hit_faces(setting.scene.caster, origins, directions, whole_of_scene)
-        if setting.occlusion == "none":
-            return seen, seen
-        return hit_faces(setting.alone.caster, origins, directions, everything), seen
+        face = setting.scene.caster(origins, directions).face
+        alone = face if setting.alone is setting.scene.caster else setting.alone(origins, directions).face
+        return (alone >= 0) & (alone < count), uncovered[face]
 
     low, high = settings.visible_share
 
@@ -307,9 +308,10 @@ def _completed(
 ) -> ObjectObservation:
     """The observation whose views show a simulated completion inside the occlusion masks."""
     views = []
+    alone = quick_scene(setting.scene.parts[:1], setting.scene.light)
     for index, (view, camera) in enumerate(zip(observation.views, cameras, strict=True)):
         rng = _generator(seed, attempt, 4, index)
-        image = render_quick(setting.alone, camera.T_world_camera, camera.intrinsics, backdrop)
+        image = render_quick(alone, camera.T_world_camera, camera.intrinsics, backdrop)
         color, _ = distorted_completion(
             view.color,
             image.color,

@@ -15,7 +15,7 @@ _TRIES = 20
 
 
 def random_occluder(size_m: float, rng: np.random.Generator) -> Mesh:
-    """A box or a turned body (can, bottle, cup, bowl, cone) about `size_m` large, standing on z = 0 around the z axis."""
+    """A box or a turned body (can, bottle, bowl, cone) about `size_m` large, standing on z = 0 around the z axis."""
     height, width = size_m * rng.uniform(0.6, 1.3), size_m * rng.uniform(0.25, 0.8)
     if rng.random() < 0.4:
         extents = np.array([width, width * rng.uniform(0.4, 1.5), height])

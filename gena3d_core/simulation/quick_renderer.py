@@ -11,7 +11,7 @@ import numpy as np
 from ..geometry import mesh as meshes
 from ..geometry import transforms
 from ..geometry.camera import pixel_rays
-from ..types import BoolArray, Float32Array, Float64Array, Int32Array, Intrinsics, Mesh, UInt8Array
+from ..types import Float32Array, Float64Array, Int32Array, Intrinsics, Mesh, UInt8Array
 from .parts import display_color
 from .ray_casting import Hits, RayCaster, make_caster
 from .renderer import corner_normals
@@ -154,9 +154,3 @@ def random_backdrop(width: int, height: int, rng: np.random.Generator) -> UInt8A
     coarse = np.clip(base + rng.normal(0.0, rng.uniform(5, 45), (4, 5, 3)), 0, 255).astype(np.float32)
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.clip(smooth, 0, 255).astype(np.uint8)
-
-
-def hit_faces(caster: RayCaster, origins: np.ndarray, directions: np.ndarray, allowed: BoolArray) -> BoolArray:
-    """(N,) bool: rays whose first hit is a face that `allowed` (F,) holds."""
-    face = caster(origins, directions).face
-    return (face >= 0) & allowed[face]
