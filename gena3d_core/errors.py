@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class Gena3DError(Exception):
     """Base of every error that gena3d raises on purpose; the message is fit for a user."""
@@ -24,6 +27,22 @@ class MissingDependencyError(Gena3DError, ImportError):
 
 class MemoryBudgetError(Gena3DError, MemoryError):
     """Not even a single object fits into memory, or into the budget that the caller set."""
+
+
+class EmptyResultError(Gena3DError):
+    """A generator came out with nothing for an object; the message says what to try."""
+
+
+class IncompleteError(Gena3DError):
+    """Some of several objects failed; the others are done.
+
+    completed  results of the objects that did not fail, each with its `id`
+    reasons    id of each object that failed -> why
+    """
+
+    def __init__(self, completed: Sequence[Any], reasons: Mapping[int, str]) -> None:
+        super().__init__("; ".join(f"object {number}: {reason}" for number, reason in reasons.items()))
+        self.completed, self.reasons = tuple(completed), dict(reasons)
 
 
 class CancelledError(Gena3DError):

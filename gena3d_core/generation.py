@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from .errors import InputError
+import numpy as np
+
+from .errors import IncompleteError, InputError
 from .observed import ObservedSurface
 from .types import CancelCheck, CompletedObject, ObjectObservation, ProgressCallback
 
@@ -26,9 +28,67 @@ class ObjectGenerator(Protocol):
 
         seed makes the result reproducible, independent of which other objects are in the list; hypotheses is the
         number of samples drawn for each object (their agreement gives the confidence). Raises `CancelledError`
-        when `cancelled()` becomes true and `InputError` for an observation that holds no points.
+        when `cancelled()` becomes true, `InputError` for an observation that holds no points, and `IncompleteError`,
+        which carries the objects that are done, where nothing comes out for some.
         """
         ...
+
+
+MIN_POINTS = 20
+"""Objects with fewer observed points are not completed: their place and size would be guesses."""
+
+
+def free_space_resolution(generator: ObjectGenerator) -> int:
+    """Voxels along a side of the free-space grid that a generator wants in its observations (0: it has no use for it).
+
+    Generators say so by an attribute of this name.
+    """
+    return int(getattr(generator, "free_space_resolution", 0))
+
+
+def complete_objects(
+    generator: ObjectGenerator,
+    observations: Sequence[ObjectObservation],
+    *,
+    seed: int = 0,
+    hypotheses: int = 1,
+    progress: ProgressCallback | None = None,
+    cancelled: CancelCheck | None = None,
+) -> tuple[list[CompletedObject], list[str]]:
+    """One completed object for each observation, in their order, and warnings.
+
+    Objects with too few points, and those for which nothing comes out, keep the surface that was observed, and a
+    warning says so: one object must not cost the others. Other errors as of `ObjectGenerator.generate`.
+    """
+    observed = ObservedSurface()
+    reasons: dict[int, str] = {}
+    if not isinstance(generator, ObservedSurface):
+        reasons = {item.id: reason for item in observations if (reason := _too_little(item))}
+    wanted = [item for item in observations if item.id not in reasons]
+    try:
+        completed = generator.generate(wanted, seed=seed, hypotheses=hypotheses, progress=progress, cancelled=cancelled)
+    except IncompleteError as error:
+        completed = list(error.completed)
+        reasons |= error.reasons
+    found = {item.id: item for item in completed}
+    for item in observations:
+        if item.id not in found:
+            found[item.id] = observed.generate([item])[0]
+    warnings = [
+        f"object {item.id} ('{item.label}') is not completed, only what was seen is shown: {reasons[item.id]}"
+        for item in observations
+        if item.id in reasons
+    ]
+    return [found[item.id] for item in observations], warnings
+
+
+def _too_little(observation: ObjectObservation) -> str:
+    """Why an object cannot be completed; empty if it can."""
+    if len(observation.points_m) < MIN_POINTS:
+        return f"it has {len(observation.points_m)} points with depth, fewer than {MIN_POINTS}"
+    if not np.ptp(observation.points_m, axis=0).any():
+        return "all its points coincide"
+    return ""
 
 
 def _from_checkpoint(family: str) -> Callable[..., ObjectGenerator]:

@@ -9,12 +9,11 @@ import numpy as np
 from .amodal.occlusion import occlusion_masks
 from .errors import InputError
 from .geometry import camera, transforms
+from .geometry.partial_cloud import place_grid
 from .geometry.registration import refine_poses_around
 from .stereo.carving import carve_free_space
-from .types import Float32Array, ObjectMask, ObjectObservation, Segmentation, View, VoxelGrid
+from .types import Float32Array, ObjectMask, ObjectObservation, Segmentation, SupportPlane, View, VoxelGrid
 
-FREE_SPACE_PADDING = 0.25
-"""Share of the object's longest observed side by which its free-space cube is larger on each side."""
 ALIGNMENT_MARGIN_M = 0.08
 """The table this far around an object helps to align the views of it."""
 
@@ -28,7 +27,8 @@ def build_observations(
 ) -> list[ObjectObservation]:
     """One observation for each object that has at least one pixel with valid depth.
 
-    free_space_resolution: voxels along a side of the cube around each object that is carved (0: no carving).
+    free_space_resolution: voxels along a side of the cube around each object that is carved (0: no carving). It is the
+    cube of `partial_cloud.place_grid`, so that generators of that resolution find their own voxels in it.
     align_objects: align the views once more around each object; its observation then carries views with poses that
     hold for this object, because errors of depth cameras differ from place to place.
     """
@@ -56,7 +56,9 @@ def build_observations(
                 point_colors=colors,
                 point_view=view_index,
                 support=segmentation.support,
-                free_space=_carve(views, points_m, free_space_resolution) if free_space_resolution else None,
+                free_space=_carve(views, points_m, segmentation.support, free_space_resolution)
+                if free_space_resolution
+                else None,
             )
         )
     return observations
@@ -89,8 +91,13 @@ def _gather_points(
     return np.concatenate(points).astype(np.float32), np.concatenate(colors), index
 
 
-def _carve(views: Sequence[View], points_m: np.ndarray, resolution: int) -> VoxelGrid:
-    low, high = np.percentile(points_m, [0.5, 99.5], axis=0).astype(np.float64)
-    side = float((high - low).max()) * (1.0 + 2.0 * FREE_SPACE_PADDING)
-    center = (low + high) / 2.0
-    return carve_free_space(views, center - side / 2.0, center + side / 2.0, side / resolution)
+def _carve(
+    views: Sequence[View], points_m: np.ndarray, support: SupportPlane | None, resolution: int
+) -> VoxelGrid | None:
+    """The carved cube around an object; None for points that all coincide, which have no size."""
+    if not np.ptp(points_m, axis=0).any():
+        return None
+    S_world_grid = place_grid(points_m, support)
+    side_m = float(S_world_grid[0, 0])
+    center = S_world_grid[:3, 3]
+    return carve_free_space(views, center - side_m / 2.0, center + side_m / 2.0, side_m / resolution)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from .errors import CancelledError, Gena3DError, InputError, StageError
-from .generation import CHECKPOINT_GENERATORS, make_generator
+from .generation import CHECKPOINT_GENERATORS, complete_objects, free_space_resolution, make_generator
 from .geometry.bundle_adjustment import refine_poses_by_features
 from .geometry.registration import refine_view_poses
 from .layout import place_objects
@@ -56,8 +56,8 @@ class PipelineConfig:
     """Face budget of each mesh."""
     watertight: bool = False
     """Close every mesh, also where nothing was seen."""
-    free_space_resolution: int = 0
-    """Voxels a side of the free-space grid given to the generator (0: none; `observed` needs none)."""
+    free_space_resolution: int | None = None
+    """Voxels a side of the free-space grid given to the generator; None: what it wants, 0: none."""
     device: str = "cpu"
     """Torch device of the stages that use torch."""
 
@@ -70,11 +70,15 @@ class Pipeline:
         self.config = config or PipelineConfig()
         if self.config.max_faces < 4:
             raise InputError(f"max_faces must be at least 4, got {self.config.max_faces}")
+        if (self.config.free_space_resolution or 0) < 0:
+            raise InputError(f"free_space_resolution must not be negative, got {self.config.free_space_resolution}")
         self._segmenter = make_segmenter(self.config.segmenter)
         options = dict(self.config.generator_options)
         if self.config.generator in CHECKPOINT_GENERATORS:
             options.setdefault("device", self.config.device)
         self._generator = make_generator(self.config.generator, **options)
+        wanted = self.config.free_space_resolution
+        self._free_space_resolution = free_space_resolution(self._generator) if wanted is None else wanted
         names = ("depth_camera", "plane_sweep") if self.config.stereo == "auto" else (self.config.stereo,)
         self._matchers = {name: make_stereo_matcher(name, device=self.config.device) for name in names}
 
@@ -108,13 +112,19 @@ class Pipeline:
             observations = build_observations(
                 posed,
                 segmentation,
-                free_space_resolution=self.config.free_space_resolution,
+                free_space_resolution=self._free_space_resolution,
                 align_objects=self.config.refine_poses,
             )
         with run.stage("generation"):
-            completed = self._generator.generate(
-                observations, seed=seed, hypotheses=hypotheses, progress=run.inner_progress, cancelled=cancelled
+            completed, incomplete = complete_objects(
+                self._generator,
+                observations,
+                seed=seed,
+                hypotheses=hypotheses,
+                progress=run.inner_progress,
+                cancelled=cancelled,
             )
+            warnings.extend(incomplete)
         with run.stage("meshing"):
             completed = [
                 replace(c, mesh=finish_mesh(c.mesh, max_faces=self.config.max_faces, watertight=self.config.watertight))

@@ -242,16 +242,33 @@ class Mesh:
 
 
 @dataclass(frozen=True, eq=False)
+class OccupancyEstimate:
+    """How likely each voxel of a generator's grid lies inside the object.
+
+    probability   (R, R, R) float32 in [0, 1], voxel (i, j, k) has its centre at ((i, j, k) + 0.5) / R - 0.5. Mean over
+                  the hypotheses of the calibrated probability of each; 0 where cameras proved empty space
+    S_world_grid  (4, 4) similarity of the grid [-0.5, 0.5]³ to the world, metres; None when the relation is unknown
+    """
+
+    probability: Float32Array
+    S_world_grid: Float64Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class CompletedObject:
     """Output of an `ObjectGenerator`, before layout.
 
     mesh          in the generator's own frame (world metres for `observed`)
     S_world_mesh  (4, 4) similarity to the world, or None when the relation is unknown (layout registers it)
+    residuals     named figures of the generator, such as `free_space_violation_before`; layout passes them on
+    occupancy     what the mesh was taken from, for generators that work on voxels; else None
     """
 
     id: int
     mesh: Mesh
     S_world_mesh: Float64Array | None = None
+    residuals: Mapping[str, float] = field(default_factory=dict)
+    occupancy: OccupancyEstimate | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checkpoints.bundle import ModelBundle
-from ..errors import Gena3DError
 from ..meshing.feature_mesh import features_to_mesh
 from ..models.conditioning import FlowCondition
 from ..models.structured_latent_decoders import StructuredLatentMeshDecoder
@@ -36,7 +35,8 @@ def detailed_meshes(
     """Coloured meshes in the grid frame, one for each object of the condition.
 
     logits: occupancy (R, R, R) of each object; seeds: one for each. Objects with the same number of views are sampled
-    together; meshes are decoded one by one, since a decoder's finest cells fill memory fastest.
+    together; meshes are decoded one by one, since a decoder's finest cells fill memory fastest. A mesh without faces
+    means that the decoder gave no surface.
     """
     silent = replace(sampler, progress=None)
 
@@ -58,7 +58,7 @@ def detailed_meshes(
 
 
 def decode_mesh(bundle: ModelBundle, latents: SparseTensor, index: int) -> Mesh:
-    """Mesh of one sample of the latents, in the grid frame, coloured where the decoder gives colours."""
+    """Mesh of one sample of the latents, in the grid frame, coloured where the decoder gives colours; may be empty."""
     decoder = cast(StructuredLatentMeshDecoder, bundle.modules["mesh_decoder"])
     own = latents.coords[:, 0] == index
     coords = latents.coords[own].clone()
@@ -70,8 +70,6 @@ def decode_mesh(bundle: ModelBundle, latents: SparseTensor, index: int) -> Mesh:
         decoder.fine_resolution,
         use_color=decoder.use_color,
     )
-    if not len(surface.faces):
-        raise Gena3DError("the mesh decoder gave no surface: try another seed, or --detail structure")
     colors = None
     if surface.attributes is not None:
         colors = (surface.attributes[:, :3].clamp(0, 1) * 255).round().byte().cpu().numpy()

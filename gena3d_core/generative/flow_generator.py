@@ -9,16 +9,27 @@ import torch
 
 from ..checkpoints.bundle import ModelBundle
 from ..checkpoints.open import open_checkpoint
-from ..errors import InputError, MemoryBudgetError
-from ..meshing.occupancy_surface import surface_from_logits
+from ..errors import EmptyResultError, IncompleteError, InputError, MemoryBudgetError
+from ..models.conditioning import FlowCondition
 from ..sampling import object_seed
-from ..types import CancelCheck, CompletedObject, ObjectObservation, ProgressCallback, check_cancelled
+from ..types import (
+    CancelCheck,
+    CompletedObject,
+    Mesh,
+    ObjectObservation,
+    OccupancyEstimate,
+    ProgressCallback,
+    check_cancelled,
+)
 from .conditions import encode_condition
+from .consistency import Evidence, gather_evidence
 from .detail import detailed_meshes
-from .hypotheses import consensus, with_confidence
-from .inputs import prepare_inputs
+from .hypotheses import calibrated, with_confidence
+from .inputs import ObjectInputs, prepare_inputs
 from .memory import parse_bytes
-from .settings import SamplingSettings, stage_sampler
+from .object_shape import ObjectShape, shape_mesh, shape_of_samples
+from .rows import take_objects
+from .settings import SamplingSettings, StageSampler, stage_sampler
 from .structure import sample_structures
 
 Detail = Literal["auto", "structure", "full"]
@@ -58,7 +69,8 @@ class FlowGenerator:
         cancelled: CancelCheck | None = None,
     ) -> list[CompletedObject]:
         """See `ObjectGenerator`. The mesh of each object is that of the hypothesis nearest to all of them together;
-        `vertex_confidence` is the share of the hypotheses that have surface or solid there."""
+        `occupancy` is what all of them say. In the frame `observed` it agrees with what the views prove, and
+        `residuals` tell by how much the hypothesis did not (see `consistency`)."""
         if not observations:
             return []
         check_cancelled(cancelled)
@@ -73,18 +85,59 @@ class FlowGenerator:
         share = STRUCTURE_SHARE if self.full else 1.0
         sampler = stage_sampler(self.bundle, "sparse_structure", self.settings, report(0.0, share), cancelled)
         logits = sample_structures(self.bundle, condition, objects, seeds, sampler, self._budget())
-        found = [consensus(own) for own in logits.split(hypotheses)]
-        if self.full:
+        samples = calibrated(logits.numpy(), self.bundle.metadata, self.bundle.source)
+        failures: dict[int, str] = {}
+        evidence = [self._evidence(item, inputs, number) for number, item in enumerate(observations)]
+        shapes: dict[int, ObjectShape] = {}
+        for number, item in enumerate(observations):
+            try:
+                own = samples[number * hypotheses : (number + 1) * hypotheses]
+                shapes[number] = shape_of_samples(own, evidence[number])
+            except EmptyResultError as error:
+                failures[item.id] = str(error)
+        details: dict[int, Mesh] = {}
+        if self.full and shapes:
             sampler = stage_sampler(self.bundle, "structured_latent", self.settings, report(share, 1.0), cancelled)
-            kept = [seeds[number * hypotheses + own.kept] for number, own in enumerate(found)]
-            meshes = detailed_meshes(self.bundle, condition, [own.logits for own in found], kept, sampler)
-        else:
-            meshes = [surface_from_logits(own.logits.numpy()) for own in found]
-        observed = self.bundle.frame == "observed"
-        return [
-            CompletedObject(item.id, with_confidence(mesh, own), inputs.S_world_grid[number] if observed else None)
-            for number, (item, own, mesh) in enumerate(zip(observations, found, meshes, strict=True))
-        ]
+            kept = {number: seeds[number * hypotheses + shape.kept] for number, shape in shapes.items()}
+            details = self._details(condition, shapes, kept, sampler)
+        completed = []
+        for number, shape in shapes.items():
+            item, S_world_grid, known = observations[number], inputs.S_world_grid[number], evidence[number]
+            if number in details:
+                mesh = details[number]
+            else:
+                mesh = shape_mesh(shape, item, S_world_grid, known)
+            if not len(mesh.faces):
+                failures[item.id] = "the mesh decoder gave no surface: try another seed, or --detail structure"
+                continue
+            mesh = with_confidence(mesh, shape.probability, None if known is None else known.surface)
+            S_world_mesh = None if known is None else S_world_grid
+            estimate = OccupancyEstimate(shape.probability, S_world_mesh)
+            completed.append(CompletedObject(item.id, mesh, S_world_mesh, shape.residuals, estimate))
+        if failures:
+            raise IncompleteError(completed, failures)
+        return completed
+
+    def _evidence(self, observation: ObjectObservation, inputs: ObjectInputs, number: int) -> Evidence | None:
+        """What is known of the voxels; None where the grid has no place in the world."""
+        if self.bundle.frame != "observed":
+            return None
+        return gather_evidence(observation, inputs.S_world_grid[number], inputs.clouds[number])
+
+    def _details(
+        self, condition: FlowCondition, shapes: dict[int, ObjectShape], seeds: dict[int, int], sampler: StageSampler
+    ) -> dict[int, Mesh]:
+        """Meshes of stage 2 of the objects that have a shape."""
+        present = list(shapes)
+        seen = take_objects(condition, torch.tensor(present))
+        logits = [torch.from_numpy(shapes[number].logits) for number in present]
+        made = detailed_meshes(self.bundle, seen, logits, [seeds[number] for number in present], sampler)
+        return dict(zip(present, made, strict=True))
+
+    @property
+    def free_space_resolution(self) -> int:
+        """See `generation.free_space_resolution`."""
+        return self.resolution if self.bundle.frame == "observed" else 0
 
     @property
     def image_size(self) -> int:

@@ -1,58 +1,74 @@
-"""Several samples of one object: which to show, and how far they agree."""
+"""Several samples of one object: which to show, and how sure they are."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import torch
 from scipy import ndimage
-from torch import Tensor
+from scipy.special import expit
 
-from ..errors import Gena3DError
-from ..types import Float32Array, Mesh
+from ..errors import DataFormatError, EmptyResultError
+from ..types import BoolArray, Float32Array, Mesh
+
+TEMPERATURE = "occupancy_temperature"
+"""Entry of a checkpoint's metadata: logits of its decoder divided by this are calibrated."""
+OBSERVED_CONFIDENCE = 0.95
+"""Confidence of the surface where it was measured."""
+OBSERVED_REACH = 1.5
+"""Distance in voxels from the observed ones within which a vertex counts as measured; it fades out over one more."""
 
 
-@dataclass(frozen=True, eq=False)
-class Consensus:
-    """What H samples of one object say together.
+def most_typical(occupied: BoolArray) -> int:
+    """The sample (of `occupied` (H, R, R, R) bool) that overlaps best with the share of samples that have each voxel.
 
-    logits      (R, R, R) of the sample that agrees best with all of them
-    kept        its number
-    frequency   (R, R, R) float32: share of the samples that have the voxel occupied
+    Overlap is their soft intersection over union. Raises `EmptyResultError` if every sample is empty.
     """
+    if not occupied.any():
+        raise EmptyResultError("the generator found no occupied voxel: more views, another seed or another checkpoint")
+    flat = occupied.reshape(len(occupied), -1).astype(np.float32)
+    frequency = flat.mean(axis=0)
+    together, either = np.minimum(flat, frequency).sum(axis=1), np.maximum(flat, frequency).sum(axis=1)
+    return int(np.argmax(together / np.maximum(either, 1.0)))
 
-    logits: Tensor
-    kept: int
-    frequency: Float32Array
 
+def occupancy_probability(logits: np.ndarray) -> Float32Array:
+    """(R, R, R) float32: probability that a voxel is occupied, the mean over the samples (H, R, R, R).
 
-def consensus(logits: Tensor) -> Consensus:
-    """The sample (of `logits` (H, R, R, R)) whose occupancy overlaps best with the voxels' mean occupancy.
-
-    Overlap is the soft intersection over union of the two. Raises `Gena3DError` if every sample is empty.
+    Logits are calibrated: their sigmoid is the probability that a sample gives (see `calibrated`).
     """
-    occupied = logits > 0
-    frequency = occupied.float().mean(dim=0)
-    together = torch.minimum(occupied.float(), frequency).flatten(1).sum(1)
-    either = torch.maximum(occupied.float(), frequency).flatten(1).sum(1)
-    if not bool(occupied.any()):
-        raise Gena3DError("the generator found no occupied voxel: more views, another seed or another checkpoint")
-    kept = int((together / either.clamp_min(1.0)).argmax())
-    return Consensus(logits[kept], kept, frequency.numpy())
+    return np.asarray(expit(logits.astype(np.float32)).mean(axis=0), dtype=np.float32)
 
 
-def with_confidence(mesh: Mesh, agreed: Consensus) -> Mesh:
-    """The mesh (grid frame) with `vertex_confidence` (V,) in [0, 1]: how sure the samples are of the surface there.
+def calibrated(logits: np.ndarray, metadata: Mapping[str, Any], source: str) -> Float32Array:
+    """Logits over the temperature that a checkpoint states (`TEMPERATURE` in its metadata, default 1).
 
-    Where all samples agree on the surface, one side of it has frequency 1 and the other 0: confidence is the largest
-    step of the frequency across the voxels around the vertex.
+    Raises `DataFormatError` for one that is no positive number; `source` names the checkpoint.
     """
-    frequency = agreed.frequency
-    R = frequency.shape[0]
-    padded = np.pad(frequency, 1)
-    highest = ndimage.maximum_filter(padded, size=3)
-    lowest = ndimage.minimum_filter(padded, size=3)
-    voxel = np.clip(np.floor((mesh.vertices + 0.5) * R).astype(np.intp), 0, R - 1) + 1
-    i, j, k = voxel.T
-    return replace(mesh, vertex_confidence=(highest[i, j, k] - lowest[i, j, k]).astype(np.float32))
+    temperature = metadata.get(TEMPERATURE, 1.0)
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 < temperature < np.inf:
+        raise DataFormatError(f"{source}: {TEMPERATURE} must be a positive number, got {temperature!r}")
+    return np.asarray(logits, dtype=np.float32) / np.float32(temperature)
+
+
+def with_confidence(mesh: Mesh, probability: np.ndarray, surface: BoolArray | None = None) -> Mesh:
+    """The mesh (grid frame) with `vertex_confidence` (V,) in [0, 1]: how sure it is that the surface is there.
+
+    Where samples agree on the surface, one side of it has probability 1 and the other 0: the confidence of what was
+    imagined is the largest step of the `probability` (R, R, R) across the voxels around the vertex. Near observed
+    voxels (`surface` (R, R, R) bool) it is at least `OBSERVED_CONFIDENCE`: there it was measured.
+    """
+    R = len(probability)
+    padded = np.pad(probability, 1)
+    step = ndimage.maximum_filter(padded, size=3) - ndimage.minimum_filter(padded, size=3)
+    place = (mesh.vertices.astype(np.float64) + 0.5) * R
+    i, j, k = (np.clip(np.floor(place).astype(np.intp), 0, R - 1) + 1).T
+    confidence = step[i, j, k]
+    if surface is not None and surface.any():
+        distance = ndimage.distance_transform_edt(~surface)
+        near = ndimage.map_coordinates(distance, place.T - 0.5, order=1, mode="nearest")
+        measured = OBSERVED_CONFIDENCE * np.clip(OBSERVED_REACH + 1.0 - near, 0.0, 1.0)
+        confidence = np.maximum(confidence, measured)
+    return replace(mesh, vertex_confidence=confidence.astype(np.float32))

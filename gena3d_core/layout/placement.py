@@ -43,7 +43,7 @@ def place_objects(
     The object frame is parallel to the world and lies at the centre of the mesh's bounding box. Meshes without a known
     relation to the world are registered to their observed points first. Residuals: `fit_rmse_m` (observed points to
     mesh), `support_gap_m` (before settling), `support_shift_m`, `collision_shift_m`, `penetration_m` (what remains);
-    for registered meshes `registration_rmse_m` and `registration_scale`.
+    for registered meshes `registration_rmse_m` and `registration_scale`; and the residuals of the generator.
     Raises `InputError` if ids differ between the lists or a mesh is empty.
     """
     limits = limits or LayoutLimits()
@@ -100,9 +100,9 @@ def fit_rmse_m(mesh: Mesh, points_m: np.ndarray, trim: float = 0.9) -> float:
 
 def _in_world(item: CompletedObject, observation: ObjectObservation, up: np.ndarray) -> tuple[Mesh, dict[str, float]]:
     if item.S_world_mesh is not None:
-        return mesh_ops.transformed(item.mesh, item.S_world_mesh), {}
+        return mesh_ops.transformed(item.mesh, item.S_world_mesh), dict(item.residuals)
     fit = register_similarity(item.mesh, observation.points_m, up=up)
-    figures = {"registration_rmse_m": fit.rmse_m, "registration_scale": fit.scale}
+    figures = {**item.residuals, "registration_rmse_m": fit.rmse_m, "registration_scale": fit.scale}
     return mesh_ops.transformed(item.mesh, fit.S_world_mesh), figures
 
 

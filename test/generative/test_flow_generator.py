@@ -95,7 +95,7 @@ def test_canonical_checkpoints_leave_the_pose_open(tiny, observations):
 
 
 def test_an_object_without_a_usable_cloud_is_generated_from_its_views(tiny, observations):
-    sparse = replace(observations[0], points_m=observations[0].points_m[:3])
+    sparse = replace(observations[0], points_m=observations[0].points_m[:3], point_view=observations[0].point_view[:3])
     generator = FlowGenerator(tiny, settings=SamplingSettings(steps=2))
     assert len(generator.generate([sparse])[0].mesh.faces)
 

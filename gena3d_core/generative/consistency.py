@@ -1,0 +1,141 @@
+"""Observation consistency: what cameras proved empty is empty in the result, what they saw is filled (DESIGN, §4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ..geometry import transforms, voxels
+from ..types import BoolArray, Float32Array, Float64Array, ObjectObservation, VoxelGrid
+
+LIMIT = 3.5
+"""Logits are cut to ± this (probability 0.97). Between values cut so the linear interpolation of marching cubes gives
+back a flat face from shares of filled voxels within 0.05 voxels; without a cut confident voxels push faces away."""
+FILLED = 1.0
+"""Least logit of an observed voxel: the surface then lies 0.2 voxels outside its centre, or farther."""
+FRAGMENT_SHARE = 0.02
+"""Pieces with less than this share of the voxels of the largest are fragments, left over from carving."""
+FRAGMENT_OBSERVED = 0.005
+"""Share of the observed voxels that may go with fragments: strays of depth or masks that passed the filter."""
+TOUCHING = np.ones((3, 3, 3), dtype=bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the views prove about the voxels of an object's grid; (R, R, R) bool each.
+
+    free      cameras looked through them; None if nobody carved
+    beneath   wholly under the support plane
+    surface   hold points of the object. Never free or beneath as well: a free voxel already lies farther in front of
+              a measured depth than its noise, so where a voxel is both, one measurement is wrong, and to keep what may
+              be there is safer
+    """
+
+    free: BoolArray | None
+    beneath: BoolArray
+    surface: BoolArray
+
+    @property
+    def empty(self) -> BoolArray:
+        """Voxels where the object cannot be."""
+        return self.beneath if self.free is None else self.beneath | self.free
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """How an occupancy disagrees with the evidence.
+
+    free_space_violation  share of the occupied voxels that cameras proved empty; None if nobody carved
+    observed_coverage     share of the observed voxels that are occupied; None if there are none
+    """
+
+    free_space_violation: float | None
+    observed_coverage: float | None
+
+    def residuals(self, when: str) -> dict[str, float]:
+        """The known figures by name, which ends in `when`."""
+        named = {
+            "free_space_violation": self.free_space_violation,
+            "observed_coverage": self.observed_coverage,
+        }
+        return {f"{name}_{when}": value for name, value in named.items() if value is not None}
+
+
+def gather_evidence(observation: ObjectObservation, S_world_grid: np.ndarray, cloud: BoolArray) -> Evidence:
+    """Evidence in the grid that `S_world_grid` (4, 4) places in the world; cloud (R, R, R) bool: observed voxels."""
+    centers_m = grid_centers_m(S_world_grid, len(cloud))
+    free = None
+    if observation.free_space is not None:
+        free = _free_voxels(observation.free_space, S_world_grid, centers_m) & ~cloud
+    beneath = np.zeros_like(cloud)
+    if observation.support is not None:
+        half_m = 0.5 * float(np.linalg.norm(S_world_grid[:3, 0])) / len(cloud)
+        beneath = (observation.support.height_m(centers_m) < -half_m) & ~cloud
+    return Evidence(free, beneath, cloud)
+
+
+def make_consistent(logits: np.ndarray, evidence: Evidence) -> Float32Array:
+    """Occupancy logits (R, R, R) that agree with the evidence, in ± `LIMIT`, without the fragments that carving leaves.
+
+    Every empty voxel is as negative as can be, so that the surface between it and a filled one never enters it; every
+    observed voxel is filled. Only fragments may take observed voxels with them (`FRAGMENT_OBSERVED`).
+    """
+    made = np.clip(np.asarray(logits, dtype=np.float32), -LIMIT, LIMIT)
+    made[evidence.empty] = -LIMIT
+    made[evidence.surface] = np.maximum(made[evidence.surface], FILLED)
+    made[_fragments(made > 0, evidence.surface)] = -LIMIT
+    return made
+
+
+def disagreement(occupied: BoolArray, evidence: Evidence) -> Disagreement:
+    """Figures of an occupancy (R, R, R) bool before or after it was made consistent."""
+    violation, coverage = None, None
+    if evidence.free is not None:
+        violation = float((occupied & evidence.free).sum() / max(1, occupied.sum()))
+    if evidence.surface.any():
+        coverage = float(occupied[evidence.surface].mean())
+    return Disagreement(violation, coverage)
+
+
+def grid_centers_m(S_world_grid: np.ndarray, resolution: int) -> Float64Array:
+    """(R, R, R, 3) voxel centres of the grid [-0.5, 0.5]³ in the world, metres."""
+    centers = voxels.voxel_centers(np.full(3, -0.5), 1.0 / resolution, (resolution,) * 3)
+    return transforms.apply(S_world_grid, centers)
+
+
+def _free_voxels(carved: VoxelGrid, S_world_grid: np.ndarray, centers_m: np.ndarray) -> BoolArray:
+    """(R, R, R) bool: voxels whose centre and surroundings were carved free."""
+    if _same_grid(carved, S_world_grid, len(centers_m)):
+        return carved.state == VoxelGrid.FREE
+    # A voxel of another size or place is free where its eight parts are.
+    quarter = 0.25 / len(centers_m)
+    free = np.ones(centers_m.shape[:3], dtype=bool)
+    for corner in np.argwhere(np.ones((2, 2, 2))) - 0.5:
+        offset_m = S_world_grid[:3, :3] @ (2.0 * quarter * corner)
+        free &= voxels.sample_grid(carved, centers_m + offset_m) == VoxelGrid.FREE
+    return free
+
+
+def _same_grid(carved: VoxelGrid, S_world_grid: np.ndarray, resolution: int) -> bool:
+    side_m = carved.voxel_size_m * resolution
+    wanted = transforms.rigid(side_m * np.eye(3), np.asarray(carved.origin_m) + side_m / 2.0)
+    return carved.state.shape == (resolution,) * 3 and bool(np.abs(wanted - S_world_grid).max() < 1e-6 * side_m)
+
+
+def _fragments(occupied: BoolArray, surface: BoolArray) -> BoolArray:
+    """(R, R, R) bool: voxels of pieces that are small beside the largest and hold next to nothing that was observed."""
+    labels, count = ndimage.label(occupied, structure=TOUCHING)
+    if count <= 1:
+        return np.zeros_like(occupied)
+    size = np.bincount(labels.ravel(), minlength=count + 1)
+    observed = np.bincount(labels[surface], minlength=count + 1)
+    size[0] = 0
+    small = np.flatnonzero((size > 0) & (size < FRAGMENT_SHARE * size.max()))
+    # Those with the fewest observed voxels go first, until no more may be lost.
+    small = small[np.argsort(observed[small], kind="stable")]
+    lost = np.cumsum(observed[small])
+    dropped = np.zeros(count + 1, dtype=bool)
+    dropped[small[lost <= FRAGMENT_OBSERVED * surface.sum()]] = True
+    return dropped[labels]
