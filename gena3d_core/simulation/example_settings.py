@@ -46,6 +46,7 @@ class ExampleSettings:
     noise, noise_level           errors of the depth camera, and a factor on its disparity noise
     missing_depth                probability that a view (but not all) is without depth
     depth_holes                  share of the object's pixels without depth, in blobs
+    exact_masks                  probability of masks without errors
     mask_error_px                offset of the visible mask's outline, negative = eroded
     mask_roughness_px            standard deviation of that outline
     mask_bleeding                share of the outline at which the mask runs over what lies beside the object
@@ -81,9 +82,10 @@ class ExampleSettings:
     noise_level: Range = (0.3, 2.0)
     missing_depth: float = 0.05
     depth_holes: Range = (0.0, 0.2)
-    mask_error_px: Range = (-0.8, 0.5)
-    mask_roughness_px: Range = (0.0, 0.7)
-    mask_bleeding: Range = (0.0, 0.05)
+    exact_masks: float = 0.3
+    mask_error_px: Range = (-1.0, 0.3)
+    mask_roughness_px: Range = (0.0, 0.4)
+    mask_bleeding: Range = (0.0, 0.02)
     pose_jitter_m: Range = (0.0, 0.004)
     pose_jitter_deg: Range = (0.0, 0.4)
     completion: str = "none"
@@ -102,7 +104,14 @@ class ExampleSettings:
             ends = getattr(self, name)
             if len(ends) != 2 or not low <= ends[0] <= ends[1] <= high:
                 raise InputError(f"example setting {name} must be a range within {low:g} .. {high:g}, got {ends}")
-        for name in ("min_visible_pixels", "table_share", "upright_share", "recolor_share", "missing_depth"):
+        for name in (
+            "min_visible_pixels",
+            "table_share",
+            "upright_share",
+            "recolor_share",
+            "missing_depth",
+            "exact_masks",
+        ):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"example setting {name} must lie in [0, 1], got {getattr(self, name)}")
         if len(self.mixture) != 3 or min(self.mixture) < 0 or sum(self.mixture) <= 0:
@@ -147,6 +156,7 @@ def evaluation_settings(views: int, coverage: float = 0.0) -> ExampleSettings:
         recolor_share=0.0,
         noise_level=(1.0, 1.0),
         missing_depth=0.0,
+        exact_masks=0.0,
         depth_holes=(0.0, 0.0),
         mask_error_px=(0.0, 0.0),
         mask_roughness_px=(0.0, 0.0),

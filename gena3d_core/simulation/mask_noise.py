@@ -10,7 +10,7 @@ from ..types import BoolArray, Float32Array
 _FEATURE_PX = 6
 """Size of the bumps of a ragged outline."""
 _BLEED_FEATURE_PX = 12
-_BLEED_PX = 5.0
+_BLEED_PX = 3.0
 
 
 def wrong_mask(

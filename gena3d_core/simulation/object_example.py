@@ -238,6 +238,7 @@ def _observed(
     draw = _generator(seed, attempt, 2)
     level = draw.uniform(*settings.noise_level)
     errors = (draw.uniform(*settings.mask_error_px), draw.uniform(*settings.mask_roughness_px))
+    exact = draw.random() < settings.exact_masks
     bleeding, holes = draw.uniform(*settings.mask_bleeding), draw.uniform(*settings.depth_holes)
     jitter = draw.uniform(*settings.pose_jitter_m), draw.uniform(*settings.pose_jitter_deg)
     backdrop = random_backdrop(settings.image_width, settings.image_height, draw)
@@ -251,7 +252,7 @@ def _observed(
         image = render_quick(setting.scene, camera.T_world_camera, camera.intrinsics, backdrop)
         hidden = (image.instance == OBJECT) & setting.covered[np.clip(image.face, 0, len(setting.covered) - 1)]
         true_visible = (image.instance == OBJECT) & ~hidden
-        visible = wrong_mask(true_visible, *errors, bleeding, rng)
+        visible = true_visible if exact else wrong_mask(true_visible, *errors, bleeding, rng)
         color, depth = _sensed(image, camera, settings, level, rng)
         depth = with_holes(depth, true_visible, holes, rng)
         depth = np.full_like(depth, np.nan) if blind[index] else np.where(hidden, np.float32(np.nan), depth)
