@@ -1,0 +1,1 @@
+"""Procedural training shapes: every one a closed manifold, drawn by (seed, index) from a table of families."""

@@ -1,0 +1,197 @@
+"""Closed solids from meshes as they come: welded where that is enough, wrapped on a voxel grid where it is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import trimesh
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from gena3d_core.errors import InputError
+from gena3d_core.geometry import mesh as mesh_ops
+from gena3d_core.geometry import transforms
+from gena3d_core.geometry.solid_voxelization import is_solid
+from gena3d_core.meshing.simplification import simplify, with_nearest_attributes
+from gena3d_core.meshing.surface import surface_from_occupancy
+from gena3d_core.types import Float64Array, Mesh
+
+LONGEST_SIDE = 0.98
+"""Longest side of the bounding box of a normalised mesh."""
+WELDS = (0.0, 1e-6, 1e-4)
+"""Vertices closer than this share of the longest side are made one, tried in turn."""
+WRAP_RESOLUTION = 128
+"""Voxels along the longest side of a mesh that is wrapped."""
+SHELL_VOXELS = 0.6
+"""The wrap lies this far outside the surface: more than half a voxel, so that a sheet at any angle is without gaps."""
+SAMPLES_PER_VOXEL_FACE = 4.0
+MIN_VOLUME = 1e-5
+"""A mesh that encloses less than this share of its bounding cube is a sheet with two sides, not a solid."""
+
+
+def close_mesh(mesh: Mesh, max_faces: int = 10_000, resolution: int = WRAP_RESOLUTION) -> Mesh:
+    """A mesh that bounds a volume (`is_solid`), faces outwards, at most about `max_faces` faces; colours stay.
+
+    Welding and turning faces is tried first, which keeps the shape. Otherwise the surface is wrapped: solid is what no
+    path from outside reaches without coming within 0.6 voxels of the surface, with `resolution` voxels along the
+    longest side, so that sheets become 1.2 voxels thick and everything else grows by 0.6. Overlapping parts are united
+    where they are manifold. Raises `InputError` for a mesh without faces, extent or finite vertices.
+    """
+    extent = _longest_side(mesh)
+    if len(mesh.faces) > max_faces:
+        mesh = simplify(mesh, max_faces)
+    for tolerance in WELDS:
+        welded = _wound(_weld(mesh, tolerance * extent))
+        if is_solid(welded) and abs(mesh_ops.volume(welded)) > MIN_VOLUME * extent**3:
+            return unite(welded)
+    wrapped = simplify(wrap(mesh, resolution), max_faces)
+    return wrapped if is_solid(wrapped) else wrap(mesh, resolution)
+
+
+def normalise(mesh: Mesh, longest: float = LONGEST_SIDE) -> Mesh:
+    """The mesh with its bounding box centred at the origin and `longest` as its longest side."""
+    extent = _longest_side(mesh)
+    low, high = mesh_ops.bounds(mesh)
+    vertices = (mesh.vertices.astype(np.float64) - (low + high) / 2.0) * (longest / extent)
+    return replace(mesh, vertices=vertices.astype(np.float32))
+
+
+def unite(mesh: Mesh) -> Mesh:
+    """A solid mesh with its overlapping parts merged into one outer surface; as it is where they are not manifold."""
+    if mesh_ops.face_components(mesh)[0] < 2:
+        return mesh
+    import manifold3d
+
+    colors = mesh.vertex_colors
+    properties = mesh.vertices if colors is None else np.concatenate([mesh.vertices, colors], axis=1)
+    solid = manifold3d.Manifold(
+        manifold3d.Mesh(np.ascontiguousarray(properties, np.float32), np.ascontiguousarray(mesh.faces, np.uint32))
+    )
+    if solid.status() != manifold3d.Error.NoError:
+        return mesh
+    parts = solid.decompose()
+    if len(parts) < 2 or any(part.volume() < 0 for part in parts):
+        return mesh  # shells that face inwards are cavities
+    result = manifold3d.Manifold.batch_boolean(parts, manifold3d.OpType.Add).to_mesh()
+    values = np.asarray(result.vert_properties)
+    united = mesh_ops.make_mesh(
+        values[:, :3],
+        np.asarray(result.tri_verts),
+        vertex_colors=None if colors is None else np.clip(np.round(values[:, 3:6]), 0, 255).astype(np.uint8),
+    )
+    return united if is_solid(united) else mesh
+
+
+def wrap(mesh: Mesh, resolution: int = WRAP_RESOLUTION) -> Mesh:
+    """The watertight outer surface at 0.6 voxels from any mesh; colours of the nearest vertex."""
+    low, high = mesh_ops.bounds(mesh)
+    voxel = float((high - low).max()) / resolution
+    origin = low - 3.0 * voxel
+    shape = tuple(int(n) for n in np.ceil((high - low) / voxel) + 7)
+    count = int(np.clip(SAMPLES_PER_VOXEL_FACE * mesh_ops.area(mesh) / voxel**2, 5_000, 1_000_000))
+    points, faces = mesh_ops.sample_surface(mesh, count, np.random.default_rng(0))
+    local = (points - origin) / voxel
+    corners = ((mesh.vertices.astype(np.float64) - origin) / voxel)[mesh.faces]
+
+    near = np.zeros(shape, dtype=bool)
+    near[tuple(np.round(local).astype(np.intp).T)] = True
+    index = np.argwhere(ndimage.maximum_filter(near, size=3))
+    _, nearest = cKDTree(local).query(index, k=3)
+    candidates = [distance_to_triangles(index, corners[faces[nearest[:, k]]]) for k in range(nearest.shape[1])]
+    distance = np.full(shape, 2.0)
+    distance[tuple(index.T)] = np.min(candidates, axis=0)
+
+    regions, _ = ndimage.label(distance > SHELL_VOXELS)
+    solid = np.where(regions == regions[0, 0, 0], SHELL_VOXELS - distance, 1.0)
+    solid[regions == 0] = SHELL_VOXELS - distance[regions == 0]
+    surface = surface_from_occupancy(solid, voxel, transforms.rigid(t=origin), level=0.0)
+    return with_nearest_attributes(surface, mesh)
+
+
+def distance_to_triangles(points: np.ndarray, triangles: np.ndarray) -> Float64Array:
+    """(N,) distance of each of `points` (N, 3) to its own triangle (N, 3, 3)."""
+    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
+    normal = np.cross(b - a, c - a)
+    squared_area = np.einsum("ni,ni->n", normal, normal)
+    inside = squared_area > 0
+    result = np.full(len(points), np.inf)
+    for start, end in ((a, b), (b, c), (c, a)):
+        edge, offset = end - start, points - start
+        length = np.einsum("ni,ni->n", edge, edge)
+        along = np.einsum("ni,ni->n", offset, edge)
+        share = np.clip(np.divide(along, length, out=np.zeros_like(length), where=length > 0), 0.0, 1.0)
+        result = np.minimum(result, np.linalg.norm(offset - share[:, None] * edge, axis=1))
+        inside &= np.einsum("ni,ni->n", np.cross(edge, offset), normal) >= 0
+    height = np.abs(np.einsum("ni,ni->n", points - a, normal))
+    plane = np.divide(height, np.sqrt(squared_area), out=np.full_like(height, np.inf), where=squared_area > 0)
+    return np.where(inside, np.minimum(plane, result), result)
+
+
+def _longest_side(mesh: Mesh) -> float:
+    if not len(mesh.faces) or not np.isfinite(mesh.vertices).all():
+        raise InputError("a mesh to be closed or normalised needs faces and finite vertices")
+    low, high = mesh_ops.bounds(mesh)
+    extent = float((high - low).max())
+    if not extent > 0:
+        raise InputError("a mesh to be closed or normalised needs an extent: all its vertices coincide")
+    return extent
+
+
+def _weld(mesh: Mesh, tolerance: float) -> Mesh:
+    """Vertices of one place made one, without flat, repeated and mutually cancelling faces."""
+    if tolerance > 0:
+        keys = np.floor(mesh.vertices.astype(np.float64) / tolerance + 0.5).astype(np.int64)
+    else:
+        keys = mesh.vertices + np.float32(0.0)
+    _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    faces = inverse.reshape(-1)[mesh.faces].reshape(-1, 3)
+    proper = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+    # Repeated faces count once, and two sides of one sheet enclose nothing.
+    faces = faces[proper]
+    _, unique, group = np.unique(np.sort(faces, axis=1), axis=0, return_index=True, return_inverse=True)
+    turned = _odd_order(faces)
+    sides = np.bincount(group.reshape(-1), weights=turned, minlength=len(unique))
+    counts = np.bincount(group.reshape(-1), minlength=len(unique))
+    merged = mesh_ops.select_vertices(replace(mesh, faces=np.zeros((0, 3), np.int32)), first)
+    both = (sides > 0) & (sides < counts)
+    return mesh_ops.select_faces(replace(merged, faces=faces[unique[~both]].astype(np.int32)), slice(None))
+
+
+def _odd_order(faces: np.ndarray) -> np.ndarray:
+    """(F,) bool: whether the corners are an odd permutation of their ascending order."""
+    a, b, c = faces.T
+    return ((a > b).astype(int) + (b > c) + (a > c)) % 2 == 1
+
+
+def _wound(mesh: Mesh) -> Mesh:
+    """Faces wound alike across edges, and parts turned outwards unless they lie inside another one."""
+    if not len(mesh.faces):
+        return mesh
+    if not is_solid(mesh):
+        body = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+        trimesh.repair.fix_winding(body)
+        mesh = replace(mesh, faces=np.ascontiguousarray(body.faces, dtype=np.int32))
+    count, label = mesh_ops.face_components(mesh)
+    corners = mesh.vertices.astype(np.float64)[mesh.faces]
+    share = np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
+    volume = np.bincount(label, weights=share, minlength=count)
+    low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
+    np.minimum.at(low, label, corners.min(axis=1))
+    np.maximum.at(high, label, corners.max(axis=1))
+    outer = volume > 0
+    within = np.all(low[:, None] > low[outer], axis=2) & np.all(high[:, None] < high[outer], axis=2)
+    flip = (volume < 0) & ~np.any(within, axis=1)
+    return replace(mesh, faces=np.where(flip[label, None], mesh.faces[:, ::-1], mesh.faces).astype(np.int32))
+
+
+def refined(mesh: Mesh, edge: float) -> Mesh:
+    """The solid mesh with edges of at most `edge` times its longest side, still closed; as it is if no manifold."""
+    import manifold3d
+
+    body = manifold3d.Manifold(manifold3d.Mesh(mesh.vertices, mesh.faces.astype(np.uint32)))
+    if body.status() != manifold3d.Error.NoError or body.is_empty():
+        return mesh
+    fine = body.refine_to_length(edge * _longest_side(mesh)).to_mesh()
+    made = mesh_ops.make_mesh(np.asarray(fine.vert_properties)[:, :3], np.asarray(fine.tri_verts))
+    return with_nearest_attributes(made, mesh) if is_solid(made) else mesh
