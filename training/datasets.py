@@ -1,4 +1,4 @@
-"""Shards to batches: which examples a step takes depends on its number and the seed alone, so that runs resume exactly."""
+"""Shards to batches: the examples of a step depend on its number and the seed alone, so that runs resume exactly."""
 
 from __future__ import annotations
 

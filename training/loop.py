@@ -101,15 +101,17 @@ def train(
     if state is not None:
         run.restore(state, out)
         log.info("going on at step %d after %.2f hours", run.step, run.elapsed_s / 3600)
-    network: Any = processes.wrapped(torch.compile(task.network) if recipe.compile else task.network, device)
+    compiled: Any = torch.compile(task.network) if recipe.compile else task.network
+    network = processes.wrapped(compiled, device)
     steps_per_epoch = len(task.split.train) / recipe.batch
-    if progress(recipe, run.step, run.elapsed_s, steps_per_epoch) >= 1.0:
+    done = progress(recipe, run.step, run.elapsed_s, steps_per_epoch)
+    if done >= 1.0:
         return True
     journal = RunLog(out, run.step, active=processes.rank == 0)
     started = time.monotonic() - run.elapsed_s
     saved = evaluated = logged = time.monotonic()
     batches = _batches(task, recipe, run.step, processes)
-    done, halted, fresh = 0.0, False, True
+    halted, fresh = False, True
     while not halted and done < 1.0:
         rate = learning_rate(recipe, run.step, done)
         losses, norm = _step(run, network, batches, recipe, rate, processes)
@@ -119,13 +121,13 @@ def train(
         now = time.monotonic()
         journal.collect(losses, norm)
         # All processes must take the same turns, so the first one's clock counts and anybody's signal.
-        halted, done, due_save, due_evaluation = processes.agree(
+        signalled, done, due_save, due_evaluation = processes.agree(
             float(stopped()),
             done,
             float(now - saved > 60 * recipe.save_minutes),
             float(now - evaluated > 60 * recipe.evaluate_minutes),
         )
-        halted, last = bool(halted), done >= 1.0
+        halted, last = bool(signalled), done >= 1.0
         if fresh or last or now - logged > LOG_SECONDS:
             journal.write(run.step, run.elapsed_s, rate, recipe.batch)
             logged, fresh = now, False

@@ -20,6 +20,7 @@ from gena3d_core.generative.settings import SamplingSettings, stage_sampler
 from gena3d_core.generative.structure import sample_structures
 from gena3d_core.models.conditioning import FlowCondition, ViewTokens, view_weights
 from gena3d_core.models.upgrade import add_stereo
+from gena3d_core.nn.attention import set_attention_backend
 from gena3d_core.objectives import interpolate, logit_normal, velocity_loss, velocity_target
 from gena3d_core.sampling import object_seed
 from gena3d_core.sampling.denoisers import NETWORK_TIME
@@ -105,6 +106,9 @@ class FlowTask:
         self.network: Any = FlowNetwork(
             modules["image_encoder"], modules["sparse_structure_flow"], train_image_encoder=recipe.train_image_encoder
         ).to(device)
+        self.network.image_encoder.to(memory_format=torch.channels_last)
+        if device.type == "cpu":
+            set_attention_backend(self.network, "products")
         for role in VAE_ROLES:
             modules[role].to(device).requires_grad_(False)
         shards = list({e.shard.folder: e.shard for e in [*split.train, *split.held_out]}.values())

@@ -87,7 +87,8 @@ def as_overfit(recipe: Recipe) -> Recipe:
     """Nothing random but noise and flow times: the loss must fall towards what one example leaves."""
     still = ("cloud_share", "condition_dropout", "cloud_dropout", "image_dropout", "view_dropout", "held_out")
     known = {f.name for f in fields(recipe)}
-    return replace(recipe, **{name: 0.0 for name in still if name in known})
+    zeros: dict[str, Any] = {name: 0.0 for name in still if name in known}
+    return replace(recipe, **zeros)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

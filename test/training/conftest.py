@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from training.shards import TrainingExample, write_shard
 
 R, S = 64, 32

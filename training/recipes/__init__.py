@@ -57,7 +57,7 @@ RECIPES: dict[str, NamedRecipe] = {
         },
     ),
 }
-"""paper: from a published base under torchrun on 8 GPUs; edge: what ships with the package; tiny: seconds, for tests."""
+"""paper: from a published base under torchrun on 8 GPUs; edge: what ships with the package; tiny: for tests."""
 
 
 def make_recipe(name: str, words: Sequence[str]) -> Recipe:
