@@ -99,7 +99,7 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-faces", type=integer(4), default=20_000, metavar="N", help="face budget of each mesh (default: 20000)"
     )
     group.add_argument("--watertight", action="store_true", help="close every mesh, also where nothing was seen")
-    _add_generator_arguments(parser)
+    add_generator_arguments(parser)
 
 
 GENERATOR_OPTIONS = (
@@ -117,7 +117,8 @@ GENERATOR_OPTIONS = (
 """Arguments that go to a generator with a checkpoint, under their own names, where they are given."""
 
 
-def _add_generator_arguments(parser: argparse.ArgumentParser) -> None:
+def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of generators with a checkpoint."""
     group = parser.add_argument_group("generators with a checkpoint")
     group.add_argument("--checkpoint", metavar="NAME|DIR", help="weights: a family, folder, file or hub repository")
     group.add_argument("--image-encoder", metavar="NAME|FILE", help="of checkpoints that come without one")

@@ -27,7 +27,7 @@ def make_pipeline(args: argparse.Namespace) -> Pipeline:
                 stereo=args.stereo,
                 segmenter=args.segmenter,
                 generator=args.generator,
-                generator_options=_generator_options(args),
+                generator_options=generator_options(args),
                 refine_poses=not args.no_refine,
                 max_faces=args.max_faces,
                 watertight=args.watertight,
@@ -38,7 +38,8 @@ def make_pipeline(args: argparse.Namespace) -> Pipeline:
         raise UsageError(str(error)) from error
 
 
-def _generator_options(args: argparse.Namespace) -> dict[str, object]:
+def generator_options(args: argparse.Namespace) -> dict[str, object]:
+    """Options that were given for `args.generator`. Raises `UsageError` for one that has no use for them."""
     given = {name: getattr(args, name) for name in GENERATOR_OPTIONS if getattr(args, name) is not None}
     if given and args.generator not in CHECKPOINT_GENERATORS:
         raise UsageError(

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..types import Float64Array
 
 FINE_BINS = 1000
-CURVE_BINS = 10
+CURVE_BINS = 20
 
 
 @dataclass(frozen=True, eq=False)
