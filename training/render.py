@@ -39,6 +39,8 @@ from .shards import INDEX, PREFIX, TrainingExample, write_shard
 
 IMAGE_SIZE = 112
 RESOLUTION = 64
+CHUNK = 4
+"""Jobs that a worker takes at once."""
 RECORD = "render.json"
 FAILURES = "failed.jsonl"
 OTHERS, OTHERS_POOL = 2, 64
@@ -152,16 +154,20 @@ def list_jobs(
     objects: int | None = None,
     cache: str | None = None,
 ) -> list[RenderJob]:
-    """`per_object` jobs for each object (the first `objects`), shuffled by `seed` so that each shard mixes objects."""
+    """`per_object` jobs for each object (the first `objects`), shuffled by `seed` so that each shard mixes objects.
+
+    A few jobs of an object follow one another: the mesh, which may take as long to make as an example, is then at hand.
+    """
     ids = list(_source(meshes, cache).ids())[:objects]
     if not ids:
         raise InputError(f"mesh source '{meshes}' has no object")
-    order = np.random.default_rng(seed).permutation(len(ids) * per_object)
+    blocks = [(id, first) for id in ids for first in range(0, per_object, CHUNK)]
+    order = np.random.default_rng(seed).permutation(len(blocks))
     return [
-        RenderJob(meshes, ids[k % len(ids)], int(k // len(ids)), seed, views, tuple(settings), image_size, resolution,
-                  cache)
+        RenderJob(meshes, blocks[k][0], number, seed, views, tuple(settings), image_size, resolution, cache)
         for k in order
-    ]  # fmt: skip
+        for number in range(blocks[k][1], min(blocks[k][1] + CHUNK, per_object))
+    ]
 
 
 def render_shards(jobs: Sequence[RenderJob], out: Path, shard_size: int, workers: int = 1) -> dict[str, Any]:
@@ -208,7 +214,7 @@ def _results(jobs: Sequence[RenderJob], workers: int) -> Iterator[TrainingExampl
         return
     # Forked children of a process that has used torch's threads may hang.
     with multiprocessing.get_context("spawn").Pool(workers, _single_threaded) as pool:
-        yield from pool.imap(_attempt, jobs, chunksize=4)
+        yield from pool.imap(_attempt, jobs, chunksize=CHUNK)
 
 
 def _single_threaded() -> None:
