@@ -57,7 +57,7 @@ def lidded_box(rng: Generator) -> Manifold:
     thick = rng.uniform(0.05, 0.15)
     lid = cuboid((1.03 * x, 1.03 * y, thick), 0.2 * thick).translate((0, y / 2, thick / 2))
     opening = rng.uniform(30, 110) if rng.random() < 0.5 else 0.0
-    lid = lid.rotate((-opening, 0, 0)).translate((0, -y / 2, z / 2 - 0.01))
+    lid = lid.rotate((opening, 0, 0)).translate((0, -y / 2, z / 2 - 0.01))
     latch = cuboid((0.12 * x, 0.06, 0.12)).translate((0, y / 2 + 0.01, 0.3 * z))
     return base + lid + latch
 

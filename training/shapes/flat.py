@@ -171,7 +171,7 @@ def bent_tube(rng: Generator) -> Manifold:
     bends = np.linalg.norm(np.diff(line, n=2, axis=0), axis=1) / np.linalg.norm(np.diff(line, axis=0), axis=1)[:-1] ** 2
     # A tube thicker than its tightest bend would cut into itself.
     limit = 0.8 / max(float(bends.max()), 1e-6)
-    thick = min(rng.uniform(0.05, 0.2), limit)
+    thick = min(rng.uniform(0.07, 0.24), limit)
     ends = rng.uniform(0.3, 1.0, 2)
     taper = np.interp(np.linspace(0, 1, 40), [0, 0.5, 1], [ends[0], 1.0, ends[1]])
     return tube(line, thick * taper, sides=18, flatness=rng.uniform(0.6, 1.0))

@@ -100,7 +100,7 @@ def random_texture(rng: Generator, palette: list[RGB], points: np.ndarray, plain
         kind=kind,
         colors=tuple(palette[k] for k in order[:count]),
         scale_m=scale,
-        grain=float(rng.uniform(0.0, 0.25)),
+        grain=float(rng.uniform(0.0, 0.25) * (rng.random() < 0.6)),
         limits_m=limits,
         seed=int(rng.integers(2**31)),
     )

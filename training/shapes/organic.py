@@ -9,7 +9,18 @@ from scipy.ndimage import gaussian_filter
 
 from gena3d_core.simulation.surfaces import outward
 
-from .solids import ball, cuboid, cylinder, direction_grid, even_directions, from_field, hull, of_surface, star_shaped
+from .solids import (
+    ball,
+    cuboid,
+    cylinder,
+    direction_grid,
+    even_directions,
+    from_field,
+    hull,
+    of_surface,
+    star_shaped,
+    union,
+)
 
 
 def superquadric(rng: Generator) -> Manifold:
@@ -132,6 +143,36 @@ def _soft_union(parts: list[tuple[np.ndarray, np.ndarray, float]], softness: flo
         spread += np.exp(-distance / softness)
     field = softness * np.log(np.maximum(spread, 1e-30))
     return _largest(from_field(field, low, spacing))
+
+
+def grown(rng: Generator) -> Manifold:
+    """A trunk from which limbs grow, and limbs from those: of uneven blocks, of faceted or round bodies, or melted."""
+    centers, halves = [np.zeros(3)], [rng.uniform(0.15, 0.6, 3)]
+    for _ in range(int(rng.integers(1, 8))):
+        parent = int(rng.integers(len(centers)))
+        axis, sign = int(rng.integers(3)), float(rng.choice([-1.0, 1.0]))
+        half = halves[parent] * rng.uniform(0.25, 0.95, 3)
+        half[axis] = rng.uniform(0.08, 0.5)
+        offset = rng.uniform(-1, 1, 3) * rng.choice([0.0, 1.0]) * (halves[parent] - half)
+        offset[axis] = sign * (halves[parent][axis] + 0.75 * half[axis])
+        centers.append(centers[parent] + offset)
+        halves.append(half)
+    kind = rng.random()
+    if kind < 0.6:
+        return union([_uneven_block(rng, c, h) for c, h in zip(centers, halves, strict=True)])
+    if kind < 0.8:
+        sides = int(rng.choice([8, 12, 32]))
+        return union([ball(1.25 * h, sides).translate(tuple(c)) for c, h in zip(centers, halves, strict=True)])
+    limbs = []
+    for center, half in zip(centers, halves, strict=True):
+        along = np.where(half == half.max(), half.max() - np.median(half), 0.0)
+        limbs.append((center - along, center + along, float(np.median(half))))
+    return _soft_union(limbs, rng.uniform(0.03, 0.1))
+
+
+def _uneven_block(rng: Generator, center: np.ndarray, half: np.ndarray) -> Manifold:
+    corners = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), axis=-1).reshape(8, 3)
+    return hull(center + half * corners * (1.0 + rng.normal(0, rng.choice([0.0, 0.1]), (8, 3))))
 
 
 def carved(rng: Generator) -> Manifold:

@@ -85,6 +85,7 @@ FAMILIES: dict[str, Family] = {
     "rock": Family(organic.rock, 2, (0.04, 0.25), tumbles=True),
     "metaball": Family(organic.metaball, 3, (0.06, 0.25), tumbles=True),
     "figure": Family(organic.figure, 4, (0.06, 0.30)),
+    "grown": Family(organic.grown, 7, (0.06, 0.30), tumbles=True),
     "carved": Family(organic.carved, 2, (0.06, 0.25), tumbles=True),
     "csg": Family(organic.csg, 5, (0.05, 0.30), tumbles=True),
 }
