@@ -14,7 +14,9 @@ LIMIT = 3.5
 """Logits are cut to ± this (probability 0.97). Between values cut so the linear interpolation of marching cubes gives
 back a flat face from shares of filled voxels within 0.05 voxels; without a cut confident voxels push faces away."""
 FILLED = 1.0
-"""Least logit of an observed voxel: the surface then lies 0.2 voxels outside its centre, or farther."""
+"""Least logit of a voxel that is filled: the surface then lies 0.2 voxels outside its centre, or farther."""
+DEPTH_NOISE_M = 0.005
+"""What depth cameras at table distance err by, beside poses: a surface this near to the measured one agrees with it."""
 FRAGMENT_SHARE = 0.02
 """Pieces with less than this share of the voxels of the largest are fragments, left over from carving."""
 FRAGMENT_OBSERVED = 0.005
@@ -26,16 +28,18 @@ TOUCHING = np.ones((3, 3, 3), dtype=bool)
 class Evidence:
     """What the views prove about the voxels of an object's grid; (R, R, R) bool each.
 
-    free      cameras looked through them; None if nobody carved
-    beneath   wholly under the support plane
-    surface   hold points of the object. Never free or beneath as well: a free voxel already lies farther in front of
-              a measured depth than its noise, so where a voxel is both, one measurement is wrong, and to keep what may
-              be there is safer
+    free     cameras looked through them; None if nobody carved
+    beneath  wholly under the support plane
+    surface  hold points of the object. Never free or beneath as well: a free voxel already lies farther in front of a
+             measured depth than its noise, so where a voxel is both, one measurement is wrong, and to keep what may be
+             there is safer
+    margin   voxels by which a measured surface may be off, at least one
     """
 
     free: BoolArray | None
     beneath: BoolArray
     surface: BoolArray
+    margin: float
 
     @property
     def empty(self) -> BoolArray:
@@ -48,7 +52,7 @@ class Disagreement:
     """How an occupancy disagrees with the evidence.
 
     free_space_violation  share of the occupied voxels that cameras proved empty; None if nobody carved
-    observed_coverage     share of the observed voxels that are occupied; None if there are none
+    observed_coverage     share of the observed voxels with an occupied one within the margin; None if there are none
     """
 
     free_space_violation: float | None
@@ -70,22 +74,27 @@ def gather_evidence(observation: ObjectObservation, S_world_grid: np.ndarray, cl
     if observation.free_space is not None:
         free = _free_voxels(observation.free_space, S_world_grid, centers_m) & ~cloud
     beneath = np.zeros_like(cloud)
+    voxel_m = float(np.linalg.norm(S_world_grid[:3, 0])) / len(cloud)
     if observation.support is not None:
-        half_m = 0.5 * float(np.linalg.norm(S_world_grid[:3, 0])) / len(cloud)
-        beneath = (observation.support.height_m(centers_m) < -half_m) & ~cloud
-    return Evidence(free, beneath, cloud)
+        beneath = (observation.support.height_m(centers_m) < -voxel_m / 2.0) & ~cloud
+    return Evidence(free, beneath, cloud, max(1.0, DEPTH_NOISE_M / voxel_m))
 
 
 def make_consistent(logits: np.ndarray, evidence: Evidence) -> Float32Array:
     """Occupancy logits (R, R, R) that agree with the evidence, in ± `LIMIT`, without the fragments that carving leaves.
 
-    Every empty voxel is as negative as can be, so that the surface between it and a filled one never enters it; every
-    observed voxel is filled. Only fragments may take observed voxels with them (`FRAGMENT_OBSERVED`).
+    Every empty voxel is as negative as can be, so that the surface between it and a filled one never enters it.
+    Observed voxels that nothing occupied comes near are filled, and what is unknown beside them, so that they have a
+    thickness; within the margin the samples, which know the object's shape, are better than single measurements. Only
+    fragments may take observed voxels with them (`FRAGMENT_OBSERVED`).
     """
     made = np.clip(np.asarray(logits, dtype=np.float32), -LIMIT, LIMIT)
     made[evidence.empty] = -LIMIT
-    made[evidence.surface] = np.maximum(made[evidence.surface], FILLED)
-    made[_fragments(made > 0, evidence.surface)] = -LIMIT
+    missed = evidence.surface & ~_covered(made > 0, evidence)
+    if missed.any():
+        filled = ndimage.binary_dilation(missed) & ~evidence.empty
+        made[filled] = np.maximum(made[filled], FILLED)
+    made[_fragments(made > 0, evidence)] = -LIMIT
     return made
 
 
@@ -95,7 +104,7 @@ def disagreement(occupied: BoolArray, evidence: Evidence) -> Disagreement:
     if evidence.free is not None:
         violation = float((occupied & evidence.free).sum() / max(1, occupied.sum()))
     if evidence.surface.any():
-        coverage = float(occupied[evidence.surface].mean())
+        coverage = float(_covered(occupied, evidence)[evidence.surface].mean())
     return Disagreement(violation, coverage)
 
 
@@ -103,6 +112,13 @@ def grid_centers_m(S_world_grid: np.ndarray, resolution: int) -> Float64Array:
     """(R, R, R, 3) voxel centres of the grid [-0.5, 0.5]³ in the world, metres."""
     centers = voxels.voxel_centers(np.full(3, -0.5), 1.0 / resolution, (resolution,) * 3)
     return transforms.apply(S_world_grid, centers)
+
+
+def _covered(occupied: BoolArray, evidence: Evidence) -> BoolArray:
+    """(R, R, R) bool: voxels with an occupied one within the margin (between centres)."""
+    if not occupied.any():
+        return np.zeros_like(occupied)
+    return np.asarray(ndimage.distance_transform_edt(~occupied) <= evidence.margin)
 
 
 def _free_voxels(carved: VoxelGrid, S_world_grid: np.ndarray, centers_m: np.ndarray) -> BoolArray:
@@ -124,18 +140,18 @@ def _same_grid(carved: VoxelGrid, S_world_grid: np.ndarray, resolution: int) -> 
     return carved.state.shape == (resolution,) * 3 and bool(np.abs(wanted - S_world_grid).max() < 1e-6 * side_m)
 
 
-def _fragments(occupied: BoolArray, surface: BoolArray) -> BoolArray:
+def _fragments(occupied: BoolArray, evidence: Evidence) -> BoolArray:
     """(R, R, R) bool: voxels of pieces that are small beside the largest and hold next to nothing that was observed."""
     labels, count = ndimage.label(occupied, structure=TOUCHING)
     if count <= 1:
         return np.zeros_like(occupied)
     size = np.bincount(labels.ravel(), minlength=count + 1)
-    observed = np.bincount(labels[surface], minlength=count + 1)
+    observed = np.bincount(labels[evidence.surface], minlength=count + 1)
     size[0] = 0
     small = np.flatnonzero((size > 0) & (size < FRAGMENT_SHARE * size.max()))
     # Those with the fewest observed voxels go first, until no more may be lost.
     small = small[np.argsort(observed[small], kind="stable")]
     lost = np.cumsum(observed[small])
     dropped = np.zeros(count + 1, dtype=bool)
-    dropped[small[lost <= FRAGMENT_OBSERVED * surface.sum()]] = True
+    dropped[small[lost <= FRAGMENT_OBSERVED * evidence.surface.sum()]] = True
     return dropped[labels]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ..geometry import camera, transforms
 from ..geometry import mesh as mesh_ops
 from ..types import BoolArray, Mesh, UInt8Array, View
+from .color_filling import fill_unseen_colors
 
 VISIBLE_TOLERANCE_M = 0.012
 """A vertex counts as seen where the measured depth agrees with its own within this (drift and noise included)."""
@@ -26,7 +26,7 @@ def vertex_colors(
     """Colours (V, 3) uint8 RGB and 'some view sees it' (V,) bool of a mesh in the world.
 
     A view counts where the vertex faces it, falls into the object's mask (H, W) and agrees with the measured depth;
-    frontal and close views weigh most. Unseen vertices take the colour of the nearest seen one, mid grey if none is.
+    frontal and close views weigh most. Unseen vertices continue the colours of the seen ones (see `color_filling`).
     """
     normals = mesh_ops.vertex_normals(mesh)
     total = np.zeros(len(mesh.vertices))
@@ -45,12 +45,8 @@ def vertex_colors(
         total[chosen] += weight
         blend[chosen] += weight[:, None] * color
     seen_any = total > 0
-    colors = np.full((len(mesh.vertices), 3), 128.0)
-    colors[seen_any] = blend[seen_any] / total[seen_any, None]
-    if seen_any.any() and not seen_any.all():
-        _, nearest = cKDTree(mesh.vertices[seen_any]).query(mesh.vertices[~seen_any])
-        colors[~seen_any] = colors[seen_any][nearest]
-    return np.clip(np.round(colors), 0, 255).astype(np.uint8), seen_any
+    colors = np.divide(blend, total[:, None], out=np.zeros_like(blend), where=seen_any[:, None])
+    return fill_unseen_colors(mesh, colors, seen_any), seen_any
 
 
 def _usable(
