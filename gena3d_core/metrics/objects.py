@@ -19,7 +19,7 @@ from .point_sets import FPS_POINTS, thinned
 from .rendering import visible_scores, with_colors
 from .surface_distance import MeasuredSurface
 from .visibility import free_space_violation, observed_coverage, seen_points
-from .voxels import longest_side, voxel_iou
+from .voxels import longest_side, true_occupancy, voxel_iou
 
 SAMPLES = 10_000
 """Points of each surface whose distances are taken."""
@@ -40,6 +40,7 @@ class TrueObject:
     mesh        world, metres; closed
     seen        (N,) bool: which of `points` (N, 3), spread over the surface, the views show
     cloud       (4096, 3) farthest-point sample in the unit frame: centre of the box 0, longest side 1
+    occupancy   voxels that it takes up (`voxels.true_occupancy`)
     free_space  what the views prove empty
     """
 
@@ -52,6 +53,7 @@ class TrueObject:
     normals: Float64Array
     seen: BoolArray
     cloud: Float32Array
+    occupancy: BoolArray
     free_space: VoxelGrid | None
 
     @staticmethod
@@ -66,7 +68,9 @@ class TrueObject:
         )
         free = observation.free_space or _carved(observation, center_m, side_m)
         cloud = unit_cloud(mesh, center_m, side_m, seed)
-        return TrueObject(mesh, observation, side_m, center_m, surface, points, normals, seen, cloud, free)
+        return TrueObject(
+            mesh, observation, side_m, center_m, surface, points, normals, seen, cloud, true_occupancy(mesh), free
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +143,7 @@ def score_object(
     images = visible_scores(with_colors(result, truth.observation), truth.observation)
     voxels, missed = _voxel_confidence(occupancy, truth)
     return ObjectScores(
-        iou=voxel_iou(result, truth.mesh),
+        iou=voxel_iou(result, truth.mesh, known=truth.occupancy),
         chamfer=float(forward.mean() + backward.mean()),
         f1=f_score(precision[0], recall[0]),
         f2=f_score(precision[1], recall[1]),

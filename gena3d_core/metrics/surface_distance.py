@@ -11,7 +11,7 @@ from ..geometry import mesh as mesh_ops
 from ..types import Float32Array, Float64Array, Int32Array, Mesh
 
 TREE_SAMPLES = 40_000
-CANDIDATES = 4
+CANDIDATES = 3
 """Samples nearest to a point whose faces are looked at."""
 
 

@@ -20,7 +20,7 @@ COVERAGE_VOXELS = 1.5
 generators' grid, which is half as wide again as the object."""
 DEPTH_NOISE_M = 0.005
 """They count in any case within this distance, which depth cameras err by."""
-COVERAGE_POINTS = 8_000
+COVERAGE_POINTS = 4_000
 
 
 def seen_points(

@@ -45,11 +45,18 @@ def occupancy(mesh: Mesh, center: np.ndarray, side: float, margin: int, resoluti
     return surface | enclosed(np.pad(surface, 1))[1:-1, 1:-1, 1:-1]
 
 
-def voxel_iou(predicted: Mesh, truth: Mesh, resolution: int = RESOLUTION) -> float:
+def true_occupancy(truth: Mesh, resolution: int = RESOLUTION) -> BoolArray:
+    """(R + 2, ...) bool: what `truth` takes up of a lattice around its own box, with a rim of one voxel."""
+    low, high = mesh_ops.bounds(truth)
+    return occupancy(truth, (low + high) / 2.0, longest_side(truth), 1, resolution)
+
+
+def voxel_iou(predicted: Mesh, truth: Mesh, resolution: int = RESOLUTION, *, known: BoolArray | None = None) -> float:
     """Intersection over union of what both meshes (same frame) touch or enclose.
 
     Voxels measure 1 / `resolution` of the longest side of `truth`, whose box is the middle of the lattice; parts of
-    `predicted` outside that box count as wrong. 0 for a mesh without faces. Raises `InputError` if `truth` has none.
+    `predicted` outside that box count as wrong. known: `true_occupancy` of `truth`, where it is at hand. 0 for a mesh
+    without faces. Raises `InputError` if `truth` has none.
     """
     low, high = mesh_ops.bounds(truth)
     center, side = (low + high) / 2.0, longest_side(truth)
@@ -58,5 +65,5 @@ def voxel_iou(predicted: Mesh, truth: Mesh, resolution: int = RESOLUTION) -> flo
     reach = np.abs(predicted.vertices.astype(np.float64) - center).max() / side - 0.5
     margin = int(np.clip(np.ceil(reach * resolution), 1, MAX_MARGIN))
     ours = occupancy(predicted, center, side, margin, resolution)
-    theirs = np.pad(occupancy(truth, center, side, 1, resolution), margin - 1)
+    theirs = np.pad(true_occupancy(truth, resolution) if known is None else known, margin - 1)
     return float((ours & theirs).sum() / (ours | theirs).sum())
