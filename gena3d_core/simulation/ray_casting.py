@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -30,8 +33,26 @@ class RayCaster(Protocol):
         ...
 
 
+CasterFactory = Callable[[np.ndarray, np.ndarray], RayCaster]
+"""Makes a caster over vertices (V, 3) and faces (F, 3)."""
+_FACTORY: ContextVar[CasterFactory | None] = ContextVar("caster factory", default=None)
+
+
+@contextmanager
+def casting_with(factory: CasterFactory) -> Iterator[None]:
+    """Within this block, in this thread, `make_caster` makes its casters with `factory`."""
+    token = _FACTORY.set(factory)
+    try:
+        yield
+    finally:
+        _FACTORY.reset(token)
+
+
 def make_caster(vertices: np.ndarray, faces: np.ndarray) -> RayCaster:
     """Caster over vertices (V, 3) and faces (F, 3); raises `MissingDependencyError` if no engine is installed."""
+    factory = _FACTORY.get()
+    if factory is not None:
+        return factory(vertices, faces)
     for engine in (_embree_caster, _open3d_caster):
         try:
             return engine(np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32))
