@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ..errors import InputError
 from ..geometry import transforms
 from ..geometry import voxels as voxel_ops
+from ..geometry.mesh import sample_surface
 from ..layout.registration import fit_similarity
 from ..types import (
     CancelCheck,
@@ -27,23 +29,26 @@ from ..types import (
     check_cancelled,
 )
 from .clouds import clean_cloud
-from .shape_library import ShapeLibrary
+from .shape_library import YAWS, ShapeLibrary, yaw_rotations
 
-YAWS = 16
-COARSE_POINTS, FINE_POINTS = 96, 400
+COARSE_POINTS, FINE_POINTS = 64, 400
 HEIGHT_SCALES = (1.0, 1.15)
 """Start scales over the one at which the shape is as high as the cloud (down to its support)."""
 WIDTH_SCALES = (1.0, 1.25)
 """And over the one at which its longer side is as wide as the cloud's."""
 SHAPES_AT_ONCE = 128
-ROUNDS = ((300, 6), (60, 10), (12, 20))
-"""Candidates kept, and steps of alignment that they get."""
+ROUNDS = ((300, 6), (60, 10), (16, 10))
+"""Candidates kept, and steps of alignment that they get, to the precision of the library's fields."""
+EXACT_SAMPLES, EXACT_STEPS = 6000, 20
+"""The last ones are aligned to many samples of the shapes themselves, with exact nearest neighbours."""
 PER_SHAPE = 3
 """Candidates of one shape that are kept at first."""
 CAP = 0.15
 """Distances count up to this share of the cloud's extent."""
 EMPTY_COST = 0.3
 """Cost of a shape whose whole surface lies in empty space, in extents."""
+MAX_REACH = 1.0
+"""Surface farther than this from the middle of the cloud, in extents, along an axis counts as lying in empty space."""
 BENEATH = 0.02
 """Surface this far under the support, in extents, counts as lying in empty space."""
 
@@ -86,8 +91,25 @@ class NearestBaseline:
                 order = order[_first_of_each(shape[order], PER_SHAPE)]
             shape, S = shape[order[:kept]], S[order[:kept]]
             S = _aligned(self.library, problem, shape, S, steps)
-        best = int(problem.cost(self.library, shape, S).argmin())
-        return int(shape[best]), problem.S_world_frame @ S[best]
+        exact = [self._exactly(problem, int(own), start) for own, start in zip(shape, S, strict=True)]
+        best = int(np.argmin([cost for cost, _ in exact]))
+        return int(shape[best]), problem.S_world_frame @ exact[best][1]
+
+    def _exactly(self, problem: _Problem, shape: int, S: np.ndarray) -> tuple[float, Float64Array]:
+        """Cost and frame of one shape aligned from frame `S` (4, 4)."""
+        samples = sample_surface(self.library.load(shape), EXACT_SAMPLES, np.random.default_rng(shape))[0]
+        samples = samples.astype(np.float64)
+        tree = cKDTree(samples)
+
+        def nearest(S: np.ndarray) -> tuple[Float64Array, Float64Array]:
+            distance, index = tree.query(transforms.apply(transforms.inverse(S), problem.points))
+            return samples[index], distance * np.cbrt(np.linalg.det(S[:3, :3]))
+
+        for _ in range(EXACT_STEPS):
+            near, distance = nearest(S)
+            S = _fitted(near[None], problem.points[None], distance[None], S[None])[0]
+        distance = nearest(S)[1]
+        return problem.costs(distance[None], samples[None, ::6], S[None])[0], S
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +153,13 @@ class _Problem:
     def cost(self, library: ShapeLibrary, shape: np.ndarray, S: np.ndarray) -> Float64Array:
         """(C,) capped mean distance of the cloud to the shapes, plus what of them lies in empty space."""
         _, distance = _nearest(library, shape, S, self.points)
+        return self.costs(distance, library.samples[torch.from_numpy(shape), ::4].numpy().astype(np.float64), S)
+
+    def costs(self, distance: np.ndarray, samples: np.ndarray, S: np.ndarray) -> Float64Array:
+        """(C,) the same from distances (C, M) of the cloud and samples (C, P, 3) of the shapes in their frames."""
         cost = np.minimum(distance, CAP).mean(axis=1)
-        every = library.samples[torch.from_numpy(shape), ::4].numpy().astype(np.float64)
-        placed = np.einsum("cij,cnj->cni", S[:, :3, :3], every) + S[:, None, :3, 3]
-        empty = placed[..., 2] < self.floor - BENEATH
+        placed = np.einsum("cij,cnj->cni", S[:, :3, :3], samples) + S[:, None, :3, 3]
+        empty = (placed[..., 2] < self.floor - BENEATH) | (np.abs(placed) > MAX_REACH).any(axis=-1)
         if self.free is not None:
             in_world = transforms.apply(self.S_world_frame, placed)
             empty |= voxel_ops.sample_grid(self.free, in_world) == VoxelGrid.FREE
@@ -161,14 +186,7 @@ def _start(library: ShapeLibrary, problem: _Problem) -> tuple[np.ndarray, Float6
 
 def _candidates(library: ShapeLibrary, numbers: np.ndarray, problem: _Problem) -> tuple[np.ndarray, Float64Array]:
     """Every shape in every yaw and start scale, once behind the middle of the cloud's box and once around it."""
-    yaw = np.arange(YAWS) * (2.0 * np.pi / YAWS)
-    R = np.tile(np.eye(3), (YAWS, 1, 1))
-    R[:, 0, 0] = R[:, 1, 1] = np.cos(yaw)
-    R[:, 1, 0] = np.sin(yaw)
-    R[:, 0, 1] = -R[:, 1, 0]
-    samples = library.samples[torch.from_numpy(numbers)].numpy().astype(np.float64)
-    turned = np.einsum("yij,snj->syni", R, samples)
-    low, high = turned.min(axis=2), turned.max(axis=2)
+    R, (low, high) = yaw_rotations(), np.moveaxis(library.boxes[numbers], 2, 0)
     size, wanted = np.maximum(high - low, 1e-3), np.maximum(problem.high - problem.low, 1e-3)
     by_height = wanted[2] / size[..., 2]
     by_width = wanted[:2].max() / size[..., :2].max(axis=-1)
@@ -207,11 +225,17 @@ def _aligned(library: ShapeLibrary, problem: _Problem, shape: np.ndarray, S: np.
     points = np.broadcast_to(problem.points, (len(S), *problem.points.shape))
     for _ in range(steps):
         samples, distance = _nearest(library, shape, S, problem.points)
-        limit = np.quantile(distance, 0.9, axis=1, keepdims=True)
-        fitted = fit_similarity(samples, points, (distance <= limit).astype(np.float64), upright=True)
-        usable = np.isfinite(fitted).all(axis=(1, 2)) & (np.linalg.det(fitted[:, :3, :3]) > 1e-9)
-        S = np.where(usable[:, None, None], fitted, S)
+        S = _fitted(samples, points, distance, S)
     return S
+
+
+def _fitted(samples: np.ndarray, points: np.ndarray, distance: np.ndarray, S: np.ndarray) -> Float64Array:
+    """Upright similarities (C, 4, 4) from samples to points (C, M, 3), of the nearer pairs; `S` where there is none."""
+    limit = np.quantile(distance, 0.9, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fitted = fit_similarity(samples, points, (distance <= limit).astype(np.float64), upright=True)
+    usable = np.isfinite(fitted).all(axis=(1, 2)) & (np.linalg.det(np.nan_to_num(fitted[:, :3, :3])) > 1e-9)
+    return np.where(usable[:, None, None], fitted, S)
 
 
 def _first_of_each(shape: np.ndarray, count: int) -> np.ndarray:

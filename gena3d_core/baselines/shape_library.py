@@ -14,9 +14,10 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry.mesh import sample_surface
 from ..io.object_dataset import ObjectDataset
-from ..types import Mesh
+from ..types import Float64Array, Mesh
 
 SAMPLES = 1024
+YAWS = 16
 FIELD = 32
 FIELD_SIDE = 1.3
 """The field of nearest samples spans [-0.65, 0.65]^3."""
@@ -29,12 +30,14 @@ class ShapeLibrary:
     ids      (N,) names; load(number) reads the mesh of one
     samples  (N, P, 3) float32 points spread over the surfaces
     nearest  (N, F^3) int16: for each cell of the field, about the nearest sample
+    boxes    (N, YAWS, 2, 3) float64: lowest and highest corner of each shape, turned about z by `yaw_rotations`
     """
 
     ids: tuple[str, ...]
     load: Callable[[int], Mesh]
     samples: Tensor
     nearest: Tensor
+    boxes: Float64Array
 
     def nearest_points(self, shape: Tensor, points: Tensor) -> Tensor:
         """(C, M, 3) samples of the shapes `shape` (C,) nearest to points (C, M, 3) of their frames, to about a cell."""
@@ -51,10 +54,23 @@ def build_library(ids: Iterable[str], load: Callable[[int], Mesh], seed: int = 0
         raise InputError("a library of shapes needs at least one shape")
     samples = np.empty((len(ids), SAMPLES, 3), dtype=np.float32)
     nearest = np.empty((len(ids), FIELD**3), dtype=np.int16)
+    boxes = np.empty((len(ids), YAWS, 2, 3))
     for number in range(len(ids)):
         samples[number] = sample_surface(load(number), SAMPLES, np.random.default_rng((seed, number)))[0]
         nearest[number] = _nearest_field(samples[number])
-    return ShapeLibrary(ids, load, torch.from_numpy(samples), torch.from_numpy(nearest))
+        turned = samples[number] @ yaw_rotations().transpose(0, 2, 1)
+        boxes[number] = np.stack([turned.min(axis=1), turned.max(axis=1)], axis=1)
+    return ShapeLibrary(ids, load, torch.from_numpy(samples), torch.from_numpy(nearest), boxes)
+
+
+def yaw_rotations() -> Float64Array:
+    """(YAWS, 3, 3) rotations about z in equal steps."""
+    yaw = np.arange(YAWS) * (2.0 * np.pi / YAWS)
+    R = np.tile(np.eye(3), (YAWS, 1, 1))
+    R[:, 0, 0] = R[:, 1, 1] = np.cos(yaw)
+    R[:, 1, 0] = np.sin(yaw)
+    R[:, 0, 1] = -R[:, 1, 0]
+    return R
 
 
 def open_library(directory: str | Path, split: str | None = "train") -> ShapeLibrary:
