@@ -190,6 +190,8 @@ class ObjectObservation:
     point_view        (N,) int32: index of the view that saw the point
     support           plane it rests on, or None
     free_space        voxels around the object that cameras proved empty, or None
+    completed_masks   per view (H, W) bool: hidden pixels whose colour in `views` is a 2D completion's guess of the
+                      object; None without completions
     """
 
     id: int
@@ -203,6 +205,7 @@ class ObjectObservation:
     point_view: Int32Array
     support: SupportPlane | None = None
     free_space: VoxelGrid | None = None
+    completed_masks: tuple[BoolArray, ...] | None = None
 
     @property
     def visibility(self) -> Float64Array:

@@ -17,6 +17,7 @@ from ..meshing.simplification import simplify
 from ..simulation.example_settings import ExampleSettings
 from ..simulation.object_example import make_example
 from ..simulation.primitives import make_primitive
+from ..simulation.textures import solid_noise
 from ..types import Mesh
 
 SHAPES = ("mug", "bottle", "bowl", "banana", "l_bracket", "torus")
@@ -55,6 +56,7 @@ def measure_data(
 ) -> list[DataRow]:
     """One row for each kind of occlusion and number of views, after one example that is not counted."""
     shapes = unit_shapes()
+    solid_noise(shapes[0].vertices, 0.01)  # textures share a volume of noise that is made once in a process
     rows = []
     for occlusion in occlusions:
         for count in views:

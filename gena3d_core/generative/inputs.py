@@ -18,7 +18,8 @@ from ..views.object_crops import object_crop
 class ObjectInputs:
     """A batch of B objects with P pairs of an object and a view that sees it.
 
-    crops          (P, 5, S, S) float32: red, green, blue in [0, 1] over black, visible, occluded mask in {0, 1}
+    crops          (P, 5, S, S) float32: red, green, blue in [0, 1] over black, visible, occluded mask in {0, 1};
+                   2D completions show their colours in the occluded part
     owner          (P,) int64: object of each pair, ascending
     visibility     (P,) float32: visible / (visible + occluded) pixels (GENA3D eq. 3)
     clouds         (B, 64, 64, 64) bool: voxels of the partial clouds (GENA3D A.1)
@@ -55,7 +56,8 @@ def prepare_inputs(
             raise InputError(f"object {observation.id} ('{observation.label}') is visible in none of its views")
         for view in kept:
             masks = observation.visible_masks[view], observation.occlusion_masks[view]
-            crops.append(object_crop(observation.views[view].color, *masks, image_size))
+            completed = None if observation.completed_masks is None else observation.completed_masks[view]
+            crops.append(object_crop(observation.views[view].color, *masks, image_size, completed=completed))
             owner.append(number)
             visibility.append(shown[view])
         if frame == "observed":

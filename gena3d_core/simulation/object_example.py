@@ -308,12 +308,12 @@ def _completed(
     attempt: int,
 ) -> ObjectObservation:
     """The observation whose views show a simulated completion inside the occlusion masks."""
-    views = []
+    views, completed = [], []
     alone = quick_scene(setting.scene.parts[:1], setting.scene.light)
     for index, (view, camera) in enumerate(zip(observation.views, cameras, strict=True)):
         rng = _generator(seed, attempt, 4, index)
         image = render_quick(alone, camera.T_world_camera, camera.intrinsics, backdrop)
-        color, _ = distorted_completion(
+        color, filled = distorted_completion(
             view.color,
             image.color,
             image.instance == OBJECT,
@@ -322,4 +322,5 @@ def _completed(
             rng,
         )
         views.append(replace(view, color=color))
-    return replace(observation, views=tuple(views))
+        completed.append(filled)
+    return replace(observation, views=tuple(views), completed_masks=tuple(completed))

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..geometry.mesh import directed_edges, face_areas
 from ..types import BoolArray, Mesh
 
-PATCH_FACES = 1500
+PATCH_FACES = 900
 """Faces into which a surface is divided at least, so that coverage can be met and outlines are no mesh edges."""
 MAX_ROUNDS = 12
 KERNEL_PX, KERNEL_IMAGE_PX = 13, 512

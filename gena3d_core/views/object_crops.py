@@ -19,20 +19,26 @@ WHITE = 255
 
 
 def object_crop(
-    color: np.ndarray, visible: np.ndarray, occluded: np.ndarray, size: int, margin: float = MARGIN
+    color: np.ndarray,
+    visible: np.ndarray,
+    occluded: np.ndarray,
+    size: int,
+    margin: float = MARGIN,
+    completed: np.ndarray | None = None,
 ) -> Float32Array:
     """Crop around the visible and occluded pixels of an object in one view, for an image encoder.
 
     color (H, W, 3) uint8 RGB, visible and occluded (H, W) bool -> (5, size, size) float32: red, green, blue in [0, 1]
     over black, visible, occluded in {0, 1}. The box is square, `margin` times as wide as the longest side of both
-    masks, and may reach over the image's edges: outside is black and in neither mask. Raises `InputError` if neither
-    mask has a pixel.
+    masks, and may reach over the image's edges: outside is black and in neither mask. completed (H, W) bool: pixels
+    that show their colour besides the visible ones. Raises `InputError` if neither mask has a pixel.
     """
     require_shape("color", color, (None, None, 3))
     require_shape("visible", visible, color.shape[:2])
     require_shape("occluded", occluded, color.shape[:2])
     box = square_box(visible | occluded, margin)
-    kept = _cut(np.where(visible[..., None], color, 0), box).astype(np.float32) / np.float32(255.0)
+    shown = visible if completed is None else visible | completed
+    kept = _cut(np.where(shown[..., None], color, 0), box).astype(np.float32) / np.float32(255.0)
     masks = _cut(np.stack([visible, occluded], axis=-1), box).astype(np.float32)
     crop = np.concatenate([_resized(kept, size), _resized(masks, size) >= 0.5], axis=-1)
     return np.ascontiguousarray(crop.transpose(2, 0, 1), dtype=np.float32)

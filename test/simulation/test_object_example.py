@@ -217,8 +217,14 @@ def test_completions_change_only_occluded_pixels():
     completed = make_example(knot(), replace(settings, completion="distorted"), 6).observation
     changed = [(a.color != b.color).any(axis=2) for a, b in zip(plain.views, completed.views, strict=True)]
     assert any(mask.any() for mask in changed)
-    for mask, occluded in zip(changed, plain.occlusion_masks, strict=True):
-        assert not (mask & ~occluded).any()
+    assert completed.completed_masks is not None
+    for mask, filled, occluded in zip(changed, completed.completed_masks, plain.occlusion_masks, strict=True):
+        assert not (mask & ~filled).any()
+        assert not (filled & ~occluded).any()
+    before, after = (prepare_inputs([o], 48, 64, "observed").crops for o in (plain, completed))
+    np.testing.assert_array_equal(before[:, 3:], after[:, 3:])
+    hidden = after[:, 4] > 0
+    assert before[:, :3].transpose(0, 2, 3, 1)[hidden].mean() < after[:, :3].transpose(0, 2, 3, 1)[hidden].mean()
 
 
 def test_free_space_on_request_holds_nothing_of_the_object():
