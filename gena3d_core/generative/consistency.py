@@ -15,6 +15,9 @@ LIMIT = 3.5
 back a flat face from shares of filled voxels within 0.05 voxels; without a cut confident voxels push faces away."""
 FILLED = 1.0
 """Least logit of a voxel that is filled: the surface then lies 0.2 voxels outside its centre, or farther."""
+BESIDE_CLEARED = 0.25 * LIMIT
+"""Largest logit beside a voxel that is cleared: the surface leaves four fifths of the way to its centre free, so that
+even a voxel between filled ones stays mostly empty in the mesh."""
 DEPTH_NOISE_M = 0.005
 """What depth cameras at table distance err by, beside poses: a surface this near to the measured one agrees with it."""
 FRAGMENT_SHARE = 0.02
@@ -83,13 +86,17 @@ def gather_evidence(observation: ObjectObservation, S_world_grid: np.ndarray, cl
 def make_consistent(logits: np.ndarray, evidence: Evidence) -> Float32Array:
     """Occupancy logits (R, R, R) that agree with the evidence, in ± `LIMIT`, without the fragments that carving leaves.
 
-    Every empty voxel is as negative as can be, so that the surface between it and a filled one never enters it.
+    Every empty voxel is as negative as can be, so that the surface between it and a filled one hardly enters it.
     Observed voxels that nothing occupied comes near are filled, and what is unknown beside them, so that they have a
     thickness; within the margin the samples, which know the object's shape, are better than single measurements. Only
     fragments may take observed voxels with them (`FRAGMENT_OBSERVED`).
     """
     made = np.clip(np.asarray(logits, dtype=np.float32), -LIMIT, LIMIT)
+    cleared = evidence.empty & (made > 0)
     made[evidence.empty] = -LIMIT
+    if cleared.any():
+        beside = ndimage.binary_dilation(cleared, structure=TOUCHING)
+        made[beside] = np.minimum(made[beside], BESIDE_CLEARED)
     missed = evidence.surface & ~_covered(made > 0, evidence)
     if missed.any():
         filled = ndimage.binary_dilation(missed) & ~evidence.empty
@@ -146,8 +153,10 @@ def _fragments(occupied: BoolArray, evidence: Evidence) -> BoolArray:
     if count <= 1:
         return np.zeros_like(occupied)
     size = np.bincount(labels.ravel(), minlength=count + 1)
-    observed = np.bincount(labels[evidence.surface], minlength=count + 1)
     size[0] = 0
+    # An observed voxel goes with the piece that is nearest to it: if that one stays, it is covered as before.
+    nearest = ndimage.distance_transform_edt(~occupied, return_distances=False, return_indices=True)
+    observed = np.bincount(labels[tuple(nearest[:, evidence.surface])], minlength=count + 1)
     small = np.flatnonzero((size > 0) & (size < FRAGMENT_SHARE * size.max()))
     # Those with the fewest observed voxels go first, until no more may be lost.
     small = small[np.argsort(observed[small], kind="stable")]

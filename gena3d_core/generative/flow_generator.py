@@ -106,7 +106,7 @@ class FlowGenerator:
             if number in details:
                 mesh = details[number]
             else:
-                mesh = shape_mesh(shape, item, S_world_grid, known)
+                mesh = shape_mesh(shape, item.support if known else None, S_world_grid)
             if not len(mesh.faces):
                 failures[item.id] = "the mesh decoder gave no surface: try another seed, or --detail structure"
                 continue

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..geometry import transforms
-from ..meshing.measured_surface import Measured, pull_to_measured, rest_on_plane
 from ..meshing.occupancy_surface import surface_from_logits
-from ..types import Float32Array, Mesh, ObjectObservation, require_shape
+from ..meshing.resting import rest_on_plane
+from ..types import Float32Array, Mesh, SupportPlane
 from .consistency import Evidence, disagreement, make_consistent
 from .hypotheses import most_typical, occupancy_probability
 
@@ -54,32 +53,9 @@ def shape_of_samples(samples: np.ndarray, evidence: Evidence | None) -> ObjectSh
     )
 
 
-def shape_mesh(
-    shape: ObjectShape, observation: ObjectObservation, S_world_grid: np.ndarray, evidence: Evidence | None
-) -> Mesh:
-    """Closed mesh of the shape in the grid frame; with evidence, drawn to the measured points and the support."""
+def shape_mesh(shape: ObjectShape, support: SupportPlane | None, S_world_grid: np.ndarray) -> Mesh:
+    """Closed mesh of the shape in the grid frame; what sinks into `support` by less than a voxel ends on it."""
     mesh = surface_from_logits(shape.logits)
-    if evidence is None:
+    if support is None:
         return mesh
-    voxel = 1.0 / len(shape.logits)
-    mesh = pull_to_measured(mesh, measured_in_grid(observation, S_world_grid, evidence), voxel)
-    if observation.support is None:
-        return mesh
-    return rest_on_plane(mesh, observation.support, S_world_grid, REST_VOXELS * voxel)
-
-
-def measured_in_grid(observation: ObjectObservation, S_world_grid: np.ndarray, evidence: Evidence) -> Measured:
-    """The observed points in observed voxels and the directions from them to their cameras, in the grid frame."""
-    require_shape(f"point_view of object {observation.id}", observation.point_view, (len(observation.points_m),))
-    S_grid_world = transforms.inverse(S_world_grid)
-    points = transforms.apply(S_grid_world, observation.points_m.astype(np.float64))
-    eyes_m = np.stack([view.T_world_camera[:3, 3] for view in observation.views])
-    eyes = transforms.apply(S_grid_world, eyes_m.astype(np.float64))[observation.point_view]
-    R = len(evidence.surface)
-    index = np.floor((np.nan_to_num(points, nan=-1.0) + 0.5) * R).astype(np.int64)
-    inside = ((index >= 0) & (index < R)).all(axis=1)
-    i, j, k = np.where(inside[:, None], index, 0).T
-    kept = inside & evidence.surface[i, j, k]
-    towards = eyes[kept] - points[kept]
-    length = np.linalg.norm(towards, axis=1, keepdims=True)
-    return Measured(points[kept], np.divide(towards, length, out=np.zeros_like(towards), where=length > 0))
+    return rest_on_plane(mesh, support, S_world_grid, REST_VOXELS / len(shape.logits))
