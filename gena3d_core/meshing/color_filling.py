@@ -39,14 +39,15 @@ def fill_unseen_colors(mesh: Mesh, colors: np.ndarray, seen: BoolArray) -> UInt8
 
 
 def _spread(mesh: Mesh, colors: np.ndarray, seen: BoolArray, unseen: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    """(U, 3) colours of the `unseen` (U,) vertices: (L + ANCHOR D) x = W colours of the seen + ANCHOR D guess."""
+    """(U, 3) colours of the `unseen` (U,) vertices: (L + A) x = W colours of the seen + A guess, with
+    L the Laplacian of the edges weighed by W and A = ANCHOR times its diagonal."""
     weights = _edge_weights(mesh)[unseen]
     degree = np.asarray(weights.sum(axis=1)).reshape(-1)
-    # A vertex of no edge, or of creases only, keeps the colour of the nearest seen one.
-    degree = np.where(degree > 1e-6, degree, 1.0)
-    right = weights[:, np.flatnonzero(seen)] @ colors[seen] + ANCHOR * degree[:, None] * guess
+    # A vertex without edges keeps the colour of the nearest seen one.
+    anchor = np.where(degree > 0, ANCHOR * degree, 1.0)
+    right = weights[:, np.flatnonzero(seen)] @ colors[seen] + anchor[:, None] * guess
     among = weights[:, unseen]
-    diagonal = (1.0 + ANCHOR) * degree
+    diagonal = degree + anchor
     return _conjugate_gradients(csr_matrix(diags(diagonal) - among), right, guess, 1.0 / diagonal)
 
 
