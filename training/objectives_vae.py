@@ -23,6 +23,8 @@ from .task import Evaluation, Loss
 
 EVALUATED_AT_ONCE = 16
 SHOWN = 8
+EMPTY_LOGIT = -2.5
+"""Logit of the share of full voxels in a typical grid."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class VaeTask:
             torch.manual_seed(recipe.seed)
             encoder.initialise()
             decoder.initialise()
+        # Most voxels are empty: starting from there saves the first few hundred steps.
+        nn.init.constant_(decoder.out_layer[-1].bias, EMPTY_LOGIT)
         self.template = bundle
         self.network: Any = VaeNetwork(encoder, decoder, recipe.reconstruction, recipe.kl_weight).to(device)
 
