@@ -7,7 +7,7 @@ against a shape is surface in space that cameras proved empty. All shapes start 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ CAP = 0.15
 """Distances count up to this share of the cloud's extent."""
 EMPTY_COST = 0.3
 """Cost of a shape whose whole surface lies in empty space, in extents."""
-MAX_REACH = 1.0
+MAX_REACH = 1.6
 """Surface farther than this from the middle of the cloud, in extents, along an axis counts as lying in empty space."""
 BENEATH = 0.02
 """Surface this far under the support, in extents, counts as lying in empty space."""
@@ -74,7 +74,9 @@ class NearestBaseline:
         for observation in observations:
             check_cancelled(cancelled)
             shape, S_world_shape = self.fit(observation)
-            completed.append(CompletedObject(observation.id, self.library.load(shape), S_world_shape))
+            # Colours are those of this object, not of the one in the library.
+            mesh = replace(self.library.load(shape), vertex_colors=None)
+            completed.append(CompletedObject(observation.id, mesh, S_world_shape))
         return completed
 
     def fit(self, observation: ObjectObservation) -> tuple[int, Float64Array]:

@@ -25,6 +25,13 @@ CATEGORIES: dict[str, Callable[[ObjectEntry], bool]] = {
     "procedural": lambda entry: entry.procedural,
 }
 """Groups of objects; everyday is what was modelled after things, procedural what a generator of shapes made."""
+IMAGE_NETWORKS = {
+    "inception": ("FID, KID", "TorchScript file"),
+    "clip": ("CLIP score", "TorchScript file or folder of transformers"),
+    "lpips": ("LPIPS", "folder of backbone.safetensors and linear.safetensors, or TorchScript file"),
+    "judge": ("PCS", "folder of a vision-language model of transformers"),
+}
+"""Option -> (figures, what its weights are)."""
 DEFAULT_BASELINES = ("observed", "hull", "mirror", "nearest")
 
 
@@ -64,6 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=integer(1), metavar="N", help="processes (default: one a processor, 1 on a GPU)")
     parser.add_argument("--no-sets", action="store_true", help="leave out MMD and COV, which take their time")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
+    pictures = parser.add_argument_group("metrics of pictures, by networks whose weights you have")
+    for name, (what, kind) in IMAGE_NETWORKS.items():
+        pictures.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"{what}: {kind}")
     add_generator_arguments(parser)
 
 
@@ -73,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..errors import Gena3DError, InputError
     from ..io.object_dataset import ObjectDataset
+    from ..metrics.image_networks import load_networks
     from ..metrics.object_evaluation import EvaluationPlan, evaluate, ordered
     from ..metrics.object_protocol import Condition, example_settings
     from .stages import checked_device
@@ -87,8 +98,18 @@ def run(args: argparse.Namespace) -> int:
             example_settings(args.protocol, condition, args.setting)
     except InputError as error:
         raise UsageError(str(error)) from error
+    networks = tuple((name, getattr(args, name)) for name in IMAGE_NETWORKS if getattr(args, name) is not None)
+    load_networks(dict(networks))  # what is wrong with them shows before the work, not after
     plan = EvaluationPlan(
-        args.data, entries, conditions, args.protocol, tuple(args.setting), args.hypotheses, args.draws, args.seed
+        args.data,
+        entries,
+        conditions,
+        args.protocol,
+        tuple(args.setting),
+        args.hypotheses,
+        args.draws,
+        args.seed,
+        networks,
     )
     processes = args.jobs or (max(1, os.cpu_count() or 1) if args.device == "cpu" else 1)
     count = len(entries) * len(conditions)

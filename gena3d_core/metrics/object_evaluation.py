@@ -10,15 +10,16 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
 
 from ..errors import CancelledError, InputError
 from ..generation import ObjectGenerator
-from ..geometry.mesh import transformed
+from ..geometry.mesh import concatenate, transformed
 from ..io.object_dataset import ObjectDataset, ObjectEntry
 from ..layout.registration import register_similarity
-from ..types import CompletedObject, Float32Array, Mesh, ObjectObservation, OccupancyEstimate, UInt8Array
+from ..types import CompletedObject, Float32Array, Mesh, ObjectObservation, OccupancyEstimate
+from .image_networks import load_networks
+from .image_sets import ImageNetworks, PictureFigures, picture_figures
 from .object_protocol import Condition, evaluation_example, example_seed, example_settings
 from .objects import ObjectScores, TrueObject, score_object
 from .rendering import turntable, with_colors
@@ -36,7 +37,7 @@ class EvaluationPlan:
     protocol        kind of occlusion (`object_protocol.PROTOCOLS`); changes: `key=value` changes of its settings
     hypotheses      samples that a method may draw for each object
     draws           how often each method completes each example, with other seeds
-    pictures_px     side of the turntable pictures that are kept for image metrics, 0: none
+    networks        weights of networks of image metrics by name (`image_networks.load_networks`)
     """
 
     data: Path
@@ -47,32 +48,31 @@ class EvaluationPlan:
     hypotheses: int = 1
     draws: int = 1
     seed: int = 0
-    pictures_px: int = 0
+    networks: tuple[tuple[str, Path], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class MethodResult:
-    """One draw of one method on one example; `problem` says why it failed, pictures (8, S, S, 3) if wanted."""
+    """One draw of one method on one example; `problem` says why it failed."""
 
     method: str
     draw: int
     scores: ObjectScores
     problem: str = ""
-    pictures: UInt8Array | None = None
+    images: PictureFigures | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class ExampleResult:
     """All methods on one example; `problem` says why there is no example of that object, which no method then sees.
 
-    cloud     (4096, 3) of the true shape in its unit frame; pictures (8, S, S, 3) of it, if wanted
+    cloud  (4096, 3) of the true shape in its unit frame
     """
 
     entry: ObjectEntry
     condition: Condition
     results: tuple[MethodResult, ...] = ()
     cloud: Float32Array | None = None
-    pictures: UInt8Array | None = None
     problem: str = ""
 
 
@@ -84,6 +84,7 @@ class Evaluator:
     makers: Mapping[str, MethodMaker]
     _methods: dict[str, ObjectGenerator] = field(default_factory=dict)
     _dataset: ObjectDataset | None = None
+    _networks: ImageNetworks | None = None
 
     def __call__(self, entry: ObjectEntry, condition: Condition) -> ExampleResult:
         """One example. Raises `DataFormatError` for data that cannot be read, not for methods that fail."""
@@ -97,7 +98,7 @@ class Evaluator:
             return ExampleResult(entry, condition, problem=str(error))
         truth = TrueObject.measure(example.mesh, example.observation, seed)
         results = [self._run(name, draw, truth, seed) for name in self.makers for draw in range(self._draws(name))]
-        return ExampleResult(entry, condition, tuple(results), truth.cloud, self._pictures(truth.mesh, truth))
+        return ExampleResult(entry, condition, tuple(results), truth.cloud)
 
     def _draws(self, name: str) -> int:
         return 1 if getattr(self._method(name), "deterministic", False) else self.plan.draws
@@ -117,17 +118,19 @@ class Evaluator:
             raise
         except Exception as error:  # whatever a method stumbles over counts against it and stops nobody else
             scores = score_object(None, truth, time.perf_counter() - start)
-            return MethodResult(name, draw, scores, f"{type(error).__name__}: {error}", self._pictures(None, truth))
+            return MethodResult(name, draw, scores, f"{type(error).__name__}: {error}", self._images(None, truth))
         seconds = time.perf_counter() - start
         scores = score_object(mesh, truth, seconds, occupancy=occupancy)
         problem = "an empty mesh" if scores.failed else ""
-        return MethodResult(name, draw, scores, problem, self._pictures(mesh, truth))
+        return MethodResult(name, draw, scores, problem, self._images(mesh, truth))
 
-    def _pictures(self, mesh: Mesh | None, truth: TrueObject) -> UInt8Array | None:
-        if not self.plan.pictures_px:
+    def _images(self, mesh: Mesh | None, truth: TrueObject) -> PictureFigures | None:
+        if not self.plan.networks:
             return None
-        shown = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)) if mesh is None else mesh
-        return turntable(with_colors(shown, truth.observation), truth.center_m, truth.side_m, self.plan.pictures_px)
+        self._networks = self._networks or load_networks(dict(self.plan.networks))
+        shown = concatenate([]) if mesh is None else with_colors(mesh, truth.observation)
+        ours, theirs = (turntable(item, truth.center_m, truth.side_m) for item in (shown, truth.mesh))
+        return picture_figures(ours, theirs, self._networks)
 
 
 def in_world(made: CompletedObject, observation: ObjectObservation) -> tuple[Mesh, OccupancyEstimate | None]:

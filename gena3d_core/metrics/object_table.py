@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .calibration import Calibration, CalibrationCounts, calibration, total
+from .image_sets import set_figures
 from .object_evaluation import ExampleResult, MethodResult
 from .object_protocol import Condition
 from .objects import ObjectScores
@@ -106,6 +107,7 @@ def _row(method: str, condition: Condition, parts: Sequence[Sequence[MethodResul
         seconds=_mean(figures("seconds")),
         voxels=_calibration([score.voxel_confidence for score in scores]),
         surface=_calibration([score.surface_confidence for score in scores]),
+        images=set_figures([part.images for own in parts for part in own if part.images is not None]),
     )
 
 

@@ -9,7 +9,7 @@ reconstructed objects are not there at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,11 @@ class RecordingRow:
     f_score, precision, recall  at `f_threshold_m`, observed surface against the reference's visible part
     f_score_shifted  the same after the best translation of the surface within the recording's drift: what of the
                    error is the object's place, and what is its shape
+    unseen_completeness  share of the reference's points that the frames do not see, but others of the recording do,
+                   closer than `f_threshold_m` to the whole mesh: what a generator added that is there
+    mesh_precision share of the whole mesh, imagined parts included, that close to the whole reference. Undersides and
+                   insides are missing there, so this is not 1 even for a perfect mesh
+    unseen_share   share of the reference's points that the frames do not see
     false_objects  reconstructed objects that are none of the references': papers, furniture, and second parts of an
                    object that is matched already. An unmatched object whose points lie on a reference, within the
                    drift, is that object cut off by the picture's border and no false one.
@@ -75,6 +80,9 @@ class RecordingRow:
     precision: float
     recall: float
     f_score_shifted: float
+    unseen_completeness: float
+    mesh_precision: float
+    unseen_share: float
     objects: int
     false_objects: int
 
@@ -160,7 +168,8 @@ def evaluate_recording(
         views = [folder.read(frame) for frame in wanted.frames]
         meshes = reconstruct([prepare(view) for view in views])
         clouds = [observed_points(mesh, config.samples) for mesh in meshes]
-        rows.append(score_set(wanted, clouds, references, views, config))
+        whole = [observed_points(replace(mesh, vertex_observed=None), config.samples) for mesh in meshes]
+        rows.append(score_set(wanted, clouds, references, views, config, whole=whole))
         if progress is not None:
             progress(rows[-1])
     return rows
@@ -172,16 +181,22 @@ def score_set(
     references: dict[str, Float32Array],
     views: Sequence[View],
     config: RecordingConfig,
+    *,
+    whole: Sequence[np.ndarray] | None = None,
 ) -> RecordingRow:
-    """Row of one set; `clouds` are the observed surfaces (N, 3) of the reconstructed objects, `views` have depth."""
-    seen = {
-        name: points[visible_points(points, views, config.visible_tolerance_m)] for name, points in references.items()
-    }
+    """Row of one set; `clouds` are the observed surfaces (N, 3) of the reconstructed objects, `views` have depth.
+
+    whole: points spread over all of their surfaces, in the same order; None: they are no larger than what was seen.
+    """
+    whole = clouds if whole is None else whole
+    visible = {name: visible_points(points, views, config.visible_tolerance_m) for name, points in references.items()}
+    seen = {name: points[visible[name]] for name, points in references.items()}
     seen = {name: points for name, points in seen.items() if len(points) >= 50}
     matches = _match(clouds, seen, references, config)
     found = matches.get(wanted.object)
     nan = float("nan")
     row = dict.fromkeys(("centroid_m", "f_score", "precision", "recall", "f_score_shifted"), nan)
+    row |= dict.fromkeys(("unseen_completeness", "mesh_precision"), nan)
     if found is not None:
         points, truth = clouds[found].astype(np.float64), seen[wanted.object].astype(np.float64)
         scores = surface_scores(points, truth, config.f_threshold_m)
@@ -191,6 +206,7 @@ def score_set(
             "precision": scores.precision,
             "recall": scores.recall,
             "f_score_shifted": shifted_f_score(points, truth, config),
+            **_whole_scores(whole[found], references[wanted.object], visible[wanted.object], config),
         }
     return RecordingRow(
         object=wanted.object,
@@ -198,10 +214,23 @@ def score_set(
         set=wanted.set,
         frames=wanted.frames,
         found=found is not None,
+        unseen_share=float((~visible[wanted.object]).mean()),
         objects=len(clouds),
         false_objects=_count_false(clouds, matches, references, config),
         **row,
     )
+
+
+def _whole_scores(
+    points: np.ndarray, reference: np.ndarray, visible: BoolArray, config: RecordingConfig
+) -> dict[str, float]:
+    """Completeness of the unseen part of a reference and precision of the whole surface (N, 3); NaN where undefined."""
+    if not len(points):
+        return {"unseen_completeness": 0.0, "mesh_precision": float("nan")}
+    unseen = reference[~visible]
+    near = nearest_distances(unseen, points) < config.f_threshold_m if len(unseen) else np.array([float("nan")])
+    precision = nearest_distances(points, reference) < config.f_threshold_m
+    return {"unseen_completeness": float(near.mean()), "mesh_precision": float(precision.mean())}
 
 
 def _match(
@@ -279,8 +308,8 @@ def rows_to_json(rows: Iterable[RecordingRow]) -> list[dict]:
 def format_table(rows: Sequence[RecordingRow]) -> str:
     """Markdown table, a line for each object and number of views: one value a set, from five min / median / max."""
     lines = [
-        "| object | views | sets | found | centroid mm | F@1cm | F@1cm shifted | false objects |",
-        "|---|---|---|---|---|---|---|---|",
+        "| object | views | sets | found | centroid mm | F@1cm | F@1cm shifted | unseen@1cm | precision@1cm | false objects |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(row.object for row in rows):
         for views in sorted({row.views for row in rows if row.object == name}):
@@ -296,6 +325,7 @@ def format_table(rows: Sequence[RecordingRow]) -> str:
             lines.append(
                 f"| {name} | {views} | {len(group)} | {len(hits)} | {spread([r.centroid_m for r in hits], 1e3, 0)} | "
                 f"{spread([r.f_score for r in hits])} | {spread([r.f_score_shifted for r in hits])} | "
+                f"{spread([r.unseen_completeness for r in hits])} | {spread([r.mesh_precision for r in hits])} | "
                 f"{sum(row.false_objects for row in group)} |"
             )
     return "\n".join(lines)
