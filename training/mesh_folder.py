@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -158,7 +159,7 @@ def _objaverse_categories(folder: Path) -> Mapping[str, str]:
     return {}
 
 
-def _json(path: Path):  # type: ignore[no-untyped-def]
+def _json(path: Path) -> Any:
     try:
         data = path.read_bytes()
         return json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)

@@ -35,7 +35,7 @@ def close_mesh(mesh: Mesh, max_faces: int = 10_000, resolution: int = WRAP_RESOL
 
     Welding and turning faces is tried first, which keeps the shape. Otherwise the surface is wrapped: solid is what no
     path from outside reaches without coming within 0.6 voxels of the surface, with `resolution` voxels along the
-    longest side, so that sheets become 1.2 voxels thick and everything else grows by 0.6. Overlapping parts are united
+    longest side, so that sheets become up to 1.2 voxels thick and everything else grows by up to 0.6. Overlapping parts are united
     where they are manifold. Raises `InputError` for a mesh without faces, extent or finite vertices.
     """
     extent = _longest_side(mesh)
@@ -80,11 +80,13 @@ def unite(mesh: Mesh) -> Mesh:
         np.asarray(result.tri_verts),
         vertex_colors=None if colors is None else np.clip(np.round(values[:, 3:6]), 0, 255).astype(np.uint8),
     )
+    # vertices whose colours differ along a cut come apart
+    united = _weld(united, 0.0)
     return united if is_solid(united) else mesh
 
 
 def wrap(mesh: Mesh, resolution: int = WRAP_RESOLUTION) -> Mesh:
-    """The watertight outer surface at 0.6 voxels from any mesh; colours of the nearest vertex."""
+    """The watertight outer surface at up to 0.6 voxels from any mesh; colours of the nearest vertex."""
     low, high = mesh_ops.bounds(mesh)
     voxel = float((high - low).max()) / resolution
     origin = low - 3.0 * voxel
@@ -155,7 +157,11 @@ def _weld(mesh: Mesh, tolerance: float) -> Mesh:
     counts = np.bincount(group.reshape(-1), minlength=len(unique))
     merged = mesh_ops.select_vertices(replace(mesh, faces=np.zeros((0, 3), np.int32)), first)
     both = (sides > 0) & (sides < counts)
-    return mesh_ops.select_faces(replace(merged, faces=faces[unique[~both]].astype(np.int32)), slice(None))
+    return _used(replace(merged, faces=faces[unique[~both]].astype(np.int32)))
+
+
+def _used(mesh: Mesh) -> Mesh:
+    return mesh_ops.select_faces(mesh, np.ones(len(mesh.faces), dtype=bool))
 
 
 def _odd_order(faces: np.ndarray) -> np.ndarray:
@@ -172,6 +178,8 @@ def _wound(mesh: Mesh) -> Mesh:
         body = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
         trimesh.repair.fix_winding(body)
         mesh = replace(mesh, faces=np.ascontiguousarray(body.faces, dtype=np.int32))
+    if mesh_ops.volume(mesh) < 0:
+        mesh = replace(mesh, faces=np.ascontiguousarray(mesh.faces[:, ::-1]))
     count, label = mesh_ops.face_components(mesh)
     corners = mesh.vertices.astype(np.float64)[mesh.faces]
     share = np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
@@ -186,10 +194,12 @@ def _wound(mesh: Mesh) -> Mesh:
 
 
 def refined(mesh: Mesh, edge: float) -> Mesh:
-    """The solid mesh with edges of at most `edge` times its longest side, still closed; as it is if no manifold."""
+    """The solid mesh with edges of about `edge` at most, in shares of its longest side, still closed; as it is if no manifold."""
     import manifold3d
 
-    body = manifold3d.Manifold(manifold3d.Mesh(mesh.vertices, mesh.faces.astype(np.uint32)))
+    body = manifold3d.Manifold(
+        manifold3d.Mesh(np.ascontiguousarray(mesh.vertices, np.float32), np.ascontiguousarray(mesh.faces, np.uint32))
+    )
     if body.status() != manifold3d.Error.NoError or body.is_empty():
         return mesh
     fine = body.refine_to_length(edge * _longest_side(mesh)).to_mesh()
