@@ -19,7 +19,9 @@ from gena3d_core.generative.conditions import with_masks
 from gena3d_core.generative.settings import SamplingSettings, stage_sampler
 from gena3d_core.generative.structure import sample_structures
 from gena3d_core.models.conditioning import FlowCondition, ViewTokens, view_weights
+from gena3d_core.models.sparse_structure_flow import SparseStructureFlow
 from gena3d_core.models.upgrade import add_stereo
+from gena3d_core.models.view_fusion import concatenate_views
 from gena3d_core.nn.attention import set_attention_backend
 from gena3d_core.objectives import interpolate, logit_normal, velocity_loss, velocity_target
 from gena3d_core.sampling import object_seed
@@ -59,9 +61,9 @@ class FlowBatch(Batch):
 class FlowNetwork(nn.Module):
     """Image encoder and flow, and their loss."""
 
-    def __init__(self, image_encoder: nn.Module, flow: Any, *, train_image_encoder: bool) -> None:
+    def __init__(self, image_encoder: nn.Module, flow: Any, fusion: str, *, train_image_encoder: bool) -> None:
         super().__init__()
-        self.image_encoder, self.flow = image_encoder, flow
+        self.image_encoder, self.flow, self.fusion = image_encoder, flow, fusion
         self.train_image_encoder = train_image_encoder
         image_encoder.requires_grad_(train_image_encoder)
 
@@ -81,7 +83,10 @@ class FlowNetwork(nn.Module):
         return FlowCondition(views, len(batch.x0), batch.geometry, batch.has_geometry)
 
     def forward(self, batch: FlowBatch) -> Loss:
-        contexts = self.flow.contexts(self.condition(batch))
+        condition = self.condition(batch)
+        if self.fusion == "concatenated":
+            condition = concatenate_views(condition)
+        contexts = self.flow.contexts(condition)
         velocity = self.flow(interpolate(batch.x0, batch.noise, batch.t), NETWORK_TIME * batch.t, contexts)
         loss = velocity_loss(velocity, velocity_target(batch.x0, batch.noise))
         return Loss(loss, {})
@@ -104,9 +109,12 @@ class FlowTask:
         self.template = starting_bundle(recipe, device)
         modules = self.template.modules
         self.network: Any = FlowNetwork(
-            modules["image_encoder"], modules["sparse_structure_flow"], train_image_encoder=recipe.train_image_encoder
+            modules["image_encoder"],
+            modules["sparse_structure_flow"],
+            recipe.fusion,
+            train_image_encoder=recipe.train_image_encoder,
         ).to(device)
-        self.network.image_encoder.to(memory_format=torch.channels_last)
+        self.network.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if device.type == "cpu":
             set_attention_backend(self.network, "products")
         for role in VAE_ROLES:
@@ -129,7 +137,8 @@ class FlowTask:
         r, examples = self.recipe, [self.split.train[i] for i in indices]
         count = len(examples)
         variants = [0] * count if r.overfit_one else rng.integers(0, r.variants, count).tolist()
-        kept = kept_views(examples, rng, r.views, 0.0 if r.overfit_one else r.view_dropout)
+        counts = (1,) if r.fusion == "stochastic" else r.views
+        kept = kept_views(examples, rng, counts, 0.0 if r.overfit_one else r.view_dropout)
         draw = rng.random(count)
         nothing = draw < r.condition_dropout
         no_cloud = nothing | ((draw >= 1.0 - r.cloud_dropout) & (r.cloud_dropout > 0))
@@ -172,7 +181,7 @@ class FlowTask:
         held_out, batch_size = self.split.held_out, self.recipe.batch
         losses, counts = [], []
         for start in range(0, len(held_out), batch_size):
-            batch = self._evaluated(held_out[start : start + batch_size], start)
+            batch = self._evaluated(held_out[start : start + batch_size], start, loss_only=True)
             losses.append(float(self.network(batch).total))
             counts.append(len(batch.x0))
         loss = float(np.average(losses, weights=counts))
@@ -180,16 +189,16 @@ class FlowTask:
         ious, picture = self._samples(shown[: len(held_out)])
         return Evaluation({"held_out_loss": loss, "sample_iou": float(ious.mean())}, -loss, picture)
 
-    def _evaluated(self, examples: Sequence[ExampleRef], number: int) -> FlowBatch:
+    def _evaluated(self, examples: Sequence[ExampleRef], number: int, *, loss_only: bool) -> FlowBatch:
         """Whole condition, fixed noise and times."""
         rng = np.random.default_rng([self.recipe.seed, number])
         everything = np.ones(len(examples), dtype=bool)
-        kept = kept_views(examples, rng, (), 0.0)
+        kept = kept_views(examples, rng, (1,) if loss_only and self.recipe.fusion == "stochastic" else (), 0.0)
         return self._batch(examples, kept, [0] * len(examples), everything, everything, rng).to(self.device)
 
     def _samples(self, examples: Sequence[ExampleRef]) -> tuple[Tensor, Any]:
-        batch = self._evaluated(examples, 0)
-        bundle = replace(self.template, samplers=self._samplers())
+        batch = self._evaluated(examples, 0, loss_only=False)
+        bundle = self.bundle({})
         logits = sample_structures(
             bundle,
             self.network.condition(batch),
@@ -207,7 +216,13 @@ class FlowTask:
 
     def bundle(self, metadata: dict[str, Any]) -> ModelBundle:
         """Everything that inference needs, with the sampler's defaults."""
-        return replace(self.template, samplers=self._samplers(), metadata=metadata, source=self.recipe.out)
+        return replace(
+            self.template,
+            fusion=self.recipe.fusion,
+            samplers=self._samplers(),
+            metadata=metadata,
+            source=self.recipe.out,
+        )
 
     def _samplers(self) -> dict[str, SamplerDefaults]:
         if self.recipe.start:
@@ -221,12 +236,19 @@ def starting_bundle(recipe: FlowRecipe, device: torch.device) -> ModelBundle:
     if recipe.start:
         base = open_checkpoint(recipe.start, device=device, dtype=torch.float32)
         flow = base.modules["sparse_structure_flow"]
-        if not flow.config.stereo_attention:
-            flow = add_stereo(flow, fusion_norm=True)
+        if recipe.stereo and not flow.config.stereo_attention:
+            flow = add_stereo(flow, fusion_norm=recipe.fusion_norm, gating=recipe.gating)
         modules = {**base.modules, "sparse_structure_flow": flow}
         bundle = replace(base, family="gena3d", modules=modules)
     else:
         bundle = random_bundle(recipe.preset, seed=recipe.seed)
+        config = replace(
+            bundle.modules["sparse_structure_flow"].config,
+            stereo_attention=recipe.stereo,
+            gating=recipe.gating,
+            fusion_norm=recipe.fusion_norm,
+        )
+        bundle = replace(bundle, modules={**bundle.modules, "sparse_structure_flow": SparseStructureFlow(config)})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             for role in ("image_encoder", "sparse_structure_flow"):

@@ -153,6 +153,24 @@ def test_a_dropped_condition_is_the_unconditional_branch_of_sampling(flow_task):
         torch.testing.assert_close(dropped, network.flow(batch.noise, t, unconditional(network.flow.blocks)))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["stereo=false"], ["gating=false"], ["fusion_norm=false"], ["fusion=concatenated"], ["fusion=stochastic"]],
+)
+def test_parts_can_be_left_out(flow_task, words):
+    task = flow_task(*words, "sample_count=1", "evaluate_count=3", "image_dropout=0")
+    batch = task.batch([0, 1, 2, 3], np.random.default_rng(0))
+    if words == ["fusion=stochastic"]:
+        assert batch.owner.tolist() == [0, 1, 2, 3]
+    task.network(batch).total.backward()
+    config = task.network.flow.config
+    found = {"stereo": config.stereo_attention, "gating": config.gating, "fusion_norm": config.fusion_norm}
+    name, value = words[0].split("=")
+    assert found.get(name, False) is False
+    assert (task.bundle({}).fusion == value) == (name == "fusion")
+    assert np.isfinite(task.evaluate().score)
+
+
 def test_the_loss_of_the_true_velocity_is_zero(flow_task, monkeypatch):
     task = flow_task()
     batch = task.batch([0, 1], np.random.default_rng(0))

@@ -96,6 +96,9 @@ class FlowRecipe(Recipe):
     vae                  folder of the VAE's result; with `start`, empty takes the VAE that comes with it
     start                checkpoint of a published base (TRELLIS, Amodal3R) that gets stereo attention; empty: random
     train_image_encoder  whether the image encoder learns too
+    stereo, gating, fusion_norm, fusion   parts of GENA3D, for ablations: attention to the partial cloud (eq. 4-5), its
+                         gate (eq. 6), the layer norm after view-wise fusion (eq. 3), and how views are joined:
+                         view_wise, concatenated, or stochastic (one view at a time)
     variants             how many of the eight upright symmetries (quarter turns, mirror images) of each example are
                          encoded and trained on
     views                numbers of views, one of which is drawn for each batch; empty: each example's own views,
@@ -110,6 +113,10 @@ class FlowRecipe(Recipe):
     vae: str = ""
     start: str = ""
     train_image_encoder: bool = True
+    stereo: bool = True
+    gating: bool = True
+    fusion_norm: bool = True
+    fusion: Literal["view_wise", "concatenated", "stochastic"] = "view_wise"
     variants: int = 1
     views: tuple[int, ...] = ()
     view_dropout: float = 0.3
