@@ -35,8 +35,8 @@ def close_mesh(mesh: Mesh, max_faces: int = 10_000, resolution: int = WRAP_RESOL
 
     Welding and turning faces is tried first, which keeps the shape. Otherwise the surface is wrapped: solid is what no
     path from outside reaches without coming within 0.6 voxels of the surface, with `resolution` voxels along the
-    longest side, so that sheets become up to 1.2 voxels thick and everything else grows by up to 0.6. Overlapping parts are united
-    where they are manifold. Raises `InputError` for a mesh without faces, extent or finite vertices.
+    longest side, so that sheets become up to 1.2 voxels thick and everything else grows by up to 0.6. Overlapping parts
+    are united where they are manifold. Raises `InputError` for a mesh without faces, extent or finite vertices.
     """
     extent = _longest_side(mesh)
     if len(mesh.faces) > max_faces:
@@ -194,7 +194,7 @@ def _wound(mesh: Mesh) -> Mesh:
 
 
 def refined(mesh: Mesh, edge: float) -> Mesh:
-    """The solid mesh with edges of about `edge` at most, in shares of its longest side, still closed; as it is if no manifold."""
+    """The solid mesh with edges of about `edge` longest sides at most, still closed; as it is if no manifold."""
     import manifold3d
 
     body = manifold3d.Manifold(
