@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from ..types import Float64Array, Int32Array
 from .height_map import HeightMap, disk
-from .statistics import group_percentile, level_share
+from .statistics import group_percentile
 from .support import Heights, Surface
 
 
@@ -29,7 +29,7 @@ class AcceptanceConfig:
     """Width of the ring around the footprint in which the plane must be seen."""
     min_plane_share: float = 0.5
     """Least share of plane among the cells of the ring whose content is known (plane or emptiness)."""
-    min_ring_share: float = 0.03
+    min_ring_share: float = 0.1
     """Least share of the ring that shows the plane at all."""
     max_below_share: float = 0.05
     """Pixels that continue a region's surface below the plane, relative to its own: a chair behind the table."""
@@ -77,7 +77,10 @@ def measure(
     for image, surface, height in zip(labels, surfaces, heights, strict=True):
         pixels = np.bincount(image.ravel(), minlength=count)
         best = np.maximum(best, pixels)
-        level += level_share(image, surface, height, count)
+        with np.errstate(invalid="ignore"):
+            upward = surface.normals @ height.plane.normal.astype(np.float32) > 0.9
+        known = np.isfinite(surface.normals[..., 0])
+        level += np.bincount(image[upward], minlength=count) / np.maximum(np.bincount(image[known], minlength=count), 1)
         border += np.bincount(image[_frame(surface)], minlength=count) > 0
         standing += _lower_outline(image, surface, height, count)
         below = np.maximum(below, _continued_below(image, surface, height, count))
@@ -105,8 +108,7 @@ def scores(facts: RegionFacts, config: AcceptanceConfig) -> Float64Array:
     slender = facts.top_m / np.sqrt(np.maximum(facts.area_m2, 1e-6))
     sheet = (
         (facts.top_m < config.sheet_top_m)
-        # A strip cut off by the border looks less wide than the sheet is.
-        & (slender < config.sheet_slenderness * np.where(facts.border_share > 0, 1.5, 1.0))
+        & (slender < config.sheet_slenderness)
         & (facts.level_share > config.sheet_level_share)
     )
     good = (
@@ -137,7 +139,7 @@ def _frame(surface: Surface) -> np.ndarray:
     frame = np.zeros(depth.shape, dtype=bool)
     rows, cols = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
     if len(rows):
-        edge = 8
+        edge = 4
         frame[: rows[0] + edge] = frame[rows[-1] - edge :] = True
         frame[:, : cols[0] + edge] = frame[:, cols[-1] - edge :] = True
     return frame

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from ..types import BoolArray, Int32Array
-from .statistics import group_percentile, level_share
+from .statistics import group_percentile
 from .support import Heights, Surface
 
 NESTED_SHARE = 0.9
@@ -24,7 +23,7 @@ class MergeConfig:
 
     prominence: float = 1.8
     """A boundary lower than the lower peak by more than this factor parts two objects."""
-    jump_m: float = 0.010
+    jump_m: float = 0.015
     """Largest step of depth within one surface, at one metre; grows with the range."""
     rim_gap_m: float = 0.13
     """Largest step of depth from a front rim to the far inner wall of the same object."""
@@ -32,13 +31,6 @@ class MergeConfig:
     """A region with fewer pixels in a view does not show there where its foot is."""
     max_bulge_per_m: float = 6.0
     """Curvature across the picture above which a surface bulges towards the camera, as no inside does."""
-    sheet_top_m: float = 0.045
-    sheet_level_share: float = 0.7
-    """Regions that are lower and more level than this are sheets, which do not join what stands on them."""
-    crumb_share: float = 0.15
-    """Regions with less than this share of a neighbour's pixels, and no foot, are its handle or its spout."""
-    crumb_gap_m: float = 0.025
-    crumb_foot_m: float = 0.018
     min_pairs: int = 4
     """Fewer neighbouring pixels prove nothing."""
 
@@ -76,15 +68,11 @@ def merge_regions(
         seen = np.bincount(image.ravel(), minlength=count) >= config.min_pixels
         peaks = np.maximum(peaks, group_percentile(image, height.height_m, 97.0, count))
         feet = np.where(seen, np.minimum(feet, group_percentile(image, height.height_m, 5.0, count)), feet)
-    sheet = _sheets(labels, surfaces, heights, peaks, config)
-    tall = peaks >= config.sheet_top_m
     columns = [_columns(image, count, config.min_pixels) for image in labels]
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for image, surface, height, span in zip(labels, surfaces, heights, columns, strict=True):
         contacts = _contacts(image, surface, height)
-        a, b = _same_surface(contacts, peaks, config)
-        apart = (sheet[a] & tall[b]) | (sheet[b] & tall[a])
-        pairs.append((a[~apart], b[~apart]))
+        pairs.append(_same_surface(contacts, peaks, config))
         front, back = _behind_rim(contacts, span, peaks, feet, _bulge(image, surface, count), config)
         # The inside of a vessel lies within its outline in every view; what stands behind it does not.
         nested = np.all([_nested(front, back, other) for other in columns], axis=0)
@@ -94,59 +82,6 @@ def merge_regions(
     _, joined = connected_components(graph, directed=False)
     # Region 0 is the background: it touches nothing in the graph, so it keeps a label of its own.
     return np.where(np.arange(count) == 0, 0, joined + 1).astype(np.int32)
-
-
-def join_crumbs(
-    regions: Int32Array, labels: Sequence[Int32Array], heights: Sequence[Heights], cell_m: float, config: MergeConfig
-) -> Int32Array:
-    """New label (R + 1,) of each region: small ones that hang in the air join the large neighbour nearest to them.
-
-    regions (I, J) is the map, `labels` the regions of the pixels of each view.
-    """
-    count = 1 + int(regions.max(initial=0))
-    pixels, feet = np.zeros(count), np.full(count, np.inf)
-    for image, height in zip(labels, heights, strict=True):
-        size = np.bincount(image.ravel(), minlength=count)
-        pixels += size
-        feet = np.where(size > 0, np.minimum(feet, group_percentile(image, height.height_m, 5.0, count)), feet)
-    relabel = np.arange(count, dtype=np.int32)
-    reach = max(1, round(config.crumb_gap_m / cell_m))
-    windows = ndimage.find_objects(regions)
-    # A loop over the few crumbs, each on its own window of the map.
-    for crumb in np.flatnonzero(
-        (feet > config.crumb_foot_m) & (pixels > 0) & (pixels < config.crumb_share * pixels.max())
-    ):
-        window = windows[crumb - 1] if crumb > 0 else None
-        if window is None:
-            continue
-        around = tuple(slice(max(0, w.start - reach), w.stop + reach) for w in window)
-        part = regions[around]
-        large = (part > 0) & (pixels[part] * config.crumb_share > pixels[crumb])
-        if not large.any():
-            continue
-        distance, index = ndimage.distance_transform_edt(~large, return_indices=True)
-        own = np.where(part == crumb, distance, np.inf)
-        if own.min() <= reach:
-            nearest = np.unravel_index(int(own.argmin()), own.shape)
-            relabel[crumb] = part[tuple(i[nearest] for i in index)]
-    return relabel
-
-
-def _sheets(
-    labels: Sequence[Int32Array],
-    surfaces: Sequence[Surface],
-    heights: Sequence[Heights],
-    peaks: np.ndarray,
-    config: MergeConfig,
-) -> BoolArray:
-    """(R + 1,) regions that are low and level in the view that sees most of them."""
-    count = len(peaks)
-    best, level = np.zeros(count), np.zeros(count)
-    for image, surface, height in zip(labels, surfaces, heights, strict=True):
-        size = np.bincount(image.ravel(), minlength=count)
-        level = np.where(size > best, level_share(image, surface, height, count), level)
-        best = np.maximum(best, size)
-    return (peaks < config.sheet_top_m) & (level > config.sheet_level_share)
 
 
 def _contacts(labels: Int32Array, surface: Surface, height: Heights) -> _Contacts:

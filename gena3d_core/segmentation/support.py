@@ -114,18 +114,3 @@ def _deviation(surface: Surface, height_m: Float32Array, level: BoolArray) -> Fl
     typical = 1.4826 * float(np.median(residuals[residuals < 0.025]))
     at_one = typical / float(np.median(ranges)) ** 2
     return np.clip(at_one * depth**2, 0.001, 0.03).astype(np.float32)
-
-
-def footprint_m(surfaces: Sequence[Surface], heights: Sequence[Heights]) -> float:
-    """Median width, across the line of sight, of a pixel on the plane; of any pixel where the plane is not seen."""
-    footprints = []
-    for surface, height in zip(surfaces, heights, strict=True):
-        depth = surface.view.depth_m
-        assert depth is not None
-        with np.errstate(invalid="ignore"):
-            chosen = np.abs(height.height_m) < 0.02
-        if not chosen.any():
-            chosen = np.isfinite(depth)
-        footprints.append(depth[chosen][::8] / surface.view.intrinsics.fx)
-    joined = np.concatenate(footprints)
-    return float(np.median(joined)) if len(joined) else 0.003

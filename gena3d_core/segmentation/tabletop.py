@@ -16,9 +16,6 @@ from ..errors import InputError
 from ..types import BoxPrompt, Int32Array, ObjectMask, Segmentation, SupportPlane, View
 from . import acceptance, height_map, masks, merging, prompting, support
 
-PIXELS_PER_CELL = 2.3
-CELL_RANGE_M = (0.003, 0.012)
-
 
 @dataclass(frozen=True)
 class TabletopConfig:
@@ -29,11 +26,10 @@ class TabletopConfig:
     max_height_m: float = 0.6
     noise_sigmas: float = 4.0
     """A pixel is above the plane when it is so many deviations of its height above it."""
-    cell_m: float | None = None
-    """Side of the cells of the top-down map; None chooses a little over two pixels' footprint on the plane."""
-    join_cells: float = 2.5
-    """Gaps up to this many cells, but at least 9 mm, are bridged inside one object; things nearer to one another may
-    merge when no valley parts them."""
+    cell_m: float = 0.006
+    """Side of the cells of the top-down map."""
+    join_m: float = 0.012
+    """Gaps up to this are bridged inside one object; nearer objects may merge when no valley parts them."""
     max_tilt_deg: float = 10.0
     """Largest angle between the support's normal and the world's z axis."""
     max_bias_m: float = 0.02
@@ -115,21 +111,16 @@ class Tabletop:
     def _split(self, surfaces: list[support.Surface], plane: SupportPlane) -> _Split | None:
         config = self.config
         heights = [support.heights_above(s, plane, config.max_bias_m, config.max_bias_deg) for s in surfaces]
-        cell_m = config.cell_m or support.footprint_m(surfaces, heights) * PIXELS_PER_CELL
-        frame = height_map.frame_of(surfaces, heights, plane, float(np.clip(cell_m, *CELL_RANGE_M)))
+        frame = height_map.frame_of(surfaces, heights, plane, config.cell_m)
         if frame is None:
             return None
         above = [
             height_map.object_pixels(h, config.min_height_m, config.max_height_m, config.noise_sigmas) for h in heights
         ]
         grid = height_map.build_height_map(frame, plane, surfaces, heights, above)
-        regions = height_map.split_regions(
-            grid, max(0.009, config.join_cells * frame.cell_m), config.merge.prominence, 0.012
-        )
+        regions = height_map.split_regions(grid, config.join_m, config.merge.prominence, 0.012)
         labels = [masks.pixel_labels(regions, frame, s, a) for s, a in zip(surfaces, above, strict=True)]
         relabel = merging.merge_regions(labels, surfaces, heights, config.merge)
-        regions, labels = relabel[regions], [relabel[image] for image in labels]
-        relabel = merging.join_crumbs(regions, labels, heights, frame.cell_m, config.merge)
         regions, labels = relabel[regions], [relabel[image] for image in labels]
         facts = acceptance.measure(regions, grid, labels, surfaces, heights, config.accept)
         return _Split(plane, grid, heights, regions, labels, acceptance.scores(facts, config.accept))

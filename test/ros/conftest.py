@@ -118,7 +118,7 @@ class RosHarness:
         self.executor.remove_node(node)
         node.destroy_node()
 
-    def call(self, node: Any, service_type: Any, name: str, request: Any, timeout_s: float = 20.0) -> Any:
+    def call(self, node: Any, service_type: Any, name: str, request: Any, timeout_s: float = 60.0) -> Any:
         """The response of a service, called from `node` (not from inside a callback)."""
         client = node.create_client(service_type, name)
         try:
@@ -153,7 +153,7 @@ class RosHarness:
         rclpy.shutdown(context=self.context)
 
 
-def stop(process: "subprocess.Popen[str]", number: int = signal.SIGINT, timeout_s: float = 20.0) -> tuple[int, str]:
+def stop(process: "subprocess.Popen[str]", number: int = signal.SIGINT, timeout_s: float = 60.0) -> tuple[int, str]:
     """Signal a process of `RosHarness.spawn`; its exit code and what it printed."""
     if process.poll() is None:
         process.send_signal(number)
@@ -167,7 +167,7 @@ def stop(process: "subprocess.Popen[str]", number: int = signal.SIGINT, timeout_
     return process.returncode, output or ""
 
 
-def wait_for(predicate: Callable[[], Any], timeout_s: float = 20.0, what: str = "the condition") -> Any:
+def wait_for(predicate: Callable[[], Any], timeout_s: float = 60.0, what: str = "the condition") -> Any:
     """The first truthy value of `predicate()`; fails the test when none came in time."""
     deadline = time.monotonic() + timeout_s
     while True:
