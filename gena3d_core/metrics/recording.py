@@ -308,7 +308,7 @@ def rows_to_json(rows: Iterable[RecordingRow]) -> list[dict]:
 def format_table(rows: Sequence[RecordingRow]) -> str:
     """Markdown table, a line for each object and number of views: one value a set, from five min / median / max."""
     lines = [
-        "| object | views | sets | found | centroid mm | F@1cm | F@1cm shifted | unseen@1cm | precision@1cm | false objects |",
+        "| object | views | sets | found | centroid mm | F@1cm | F@1cm shifted | unseen | precision | false objects |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(row.object for row in rows):
