@@ -13,6 +13,7 @@ from gena3d_core.errors import InputError
 from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.geometry import transforms
 from gena3d_core.geometry.solid_voxelization import is_solid
+from gena3d_core.meshing.cleaning import boundary_loops, fill_holes
 from gena3d_core.meshing.simplification import simplify, with_nearest_attributes
 from gena3d_core.meshing.surface import surface_from_occupancy
 from gena3d_core.types import Float64Array, Mesh
@@ -26,6 +27,8 @@ WRAP_RESOLUTION = 128
 SHELL_VOXELS = 0.6
 """The wrap lies this far outside the surface: more than half a voxel, so that a sheet at any angle is without gaps."""
 SAMPLES_PER_VOXEL_FACE = 4.0
+SMALL_HOLE, BASE_SHARE = 0.5, 0.03
+"""Holes of at most this perimeter, or that lie wholly within this height over the lowest point, in longest sides."""
 MIN_VOLUME = 1e-5
 """A mesh that encloses less than this share of its bounding cube is a sheet with two sides, not a solid."""
 
@@ -33,7 +36,8 @@ MIN_VOLUME = 1e-5
 def close_mesh(mesh: Mesh, max_faces: int = 10_000, resolution: int = WRAP_RESOLUTION) -> Mesh:
     """A mesh that bounds a volume (`is_solid`), faces outwards, at most about `max_faces` faces; colours stay.
 
-    Welding and turning faces is tried first, which keeps the shape. Otherwise the surface is wrapped: solid is what no
+    Welding and turning faces is tried first, then filling small holes and such in the base (lowest z), which keep the
+    shape. Otherwise the surface is wrapped: solid is what no
     path from outside reaches without coming within 0.6 voxels of the surface, with `resolution` voxels along the
     longest side, so that sheets become up to 1.2 voxels thick and everything else grows by up to 0.6. Overlapping parts
     are united where they are manifold. Raises `InputError` for a mesh without faces, extent or finite vertices.
@@ -45,8 +49,12 @@ def close_mesh(mesh: Mesh, max_faces: int = 10_000, resolution: int = WRAP_RESOL
         welded = _wound(_weld(mesh, tolerance * extent))
         if is_solid(welded) and abs(mesh_ops.volume(welded)) > MIN_VOLUME * extent**3:
             return unite(welded)
-    wrapped = simplify(wrap(mesh, resolution), max_faces)
-    return wrapped if is_solid(wrapped) else wrap(mesh, resolution)
+    capped = _capped(welded, extent)
+    if is_solid(capped) and abs(mesh_ops.volume(capped)) > MIN_VOLUME * extent**3:
+        return unite(capped)
+    wrapped = wrap(capped if len(capped.faces) else mesh, resolution)
+    simple = simplify(wrapped, max_faces)
+    return simple if is_solid(simple) else wrapped
 
 
 def normalise(mesh: Mesh, longest: float = LONGEST_SIDE) -> Mesh:
@@ -128,6 +136,23 @@ def distance_to_triangles(points: np.ndarray, triangles: np.ndarray) -> Float64A
     height = np.abs(np.einsum("ni,ni->n", points - a, normal))
     plane = np.divide(height, np.sqrt(squared_area), out=np.full_like(height, np.inf), where=squared_area > 0)
     return np.where(inside, np.minimum(plane, result), result)
+
+
+def _capped(mesh: Mesh, extent: float) -> Mesh:
+    """Small holes and those in the base filled: models of solid things mostly lack what nobody sees."""
+    edges, loop, simple = boundary_loops(mesh)
+    if not simple.any():
+        return mesh
+    lengths = np.linalg.norm(mesh.vertices[edges[:, 0]] - mesh.vertices[edges[:, 1]], axis=1)
+    perimeter = np.bincount(loop, weights=lengths, minlength=len(simple))
+    top = np.full(len(simple), -np.inf)
+    np.maximum.at(top, loop, mesh.vertices[edges[:, 0], 2])
+    in_base = top < mesh.vertices[:, 2].min() + BASE_SHARE * extent
+    # One limit for all: a hole in the base is left when an opening elsewhere, such as a cup's, is not longer.
+    others = perimeter[~in_base & (perimeter > SMALL_HOLE * extent)]
+    below = np.nextafter(others.min(), 0.0) if len(others) else np.inf
+    wanted = perimeter[in_base & (perimeter <= below)]
+    return fill_holes(mesh, max(SMALL_HOLE * extent, float(wanted.max()) if len(wanted) else 0.0))
 
 
 def _longest_side(mesh: Mesh) -> float:

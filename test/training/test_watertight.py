@@ -88,6 +88,20 @@ def test_an_open_mesh_is_wrapped_closely_and_its_hollow_stays_open() -> None:
     np.testing.assert_array_equal(np.unique(closed.vertex_colors, axis=0), [[10, 20, 30]])
 
 
+def test_a_solid_without_its_base_is_filled_and_keeps_its_surface() -> None:
+    apple = shape("apple")
+    low = apple.vertices[:, 2].min()
+    cut = select_faces(apple, apple.vertices[apple.faces][:, :, 2].max(axis=1) > low + 0.01)
+    distance = np.linalg.norm(apple.vertices[apple.faces[:, 0]] - apple.vertices[len(apple.vertices) // 2], axis=1)
+    pierced = select_faces(apple, distance > 0.03)
+    for mesh in (cut, pierced):
+        assert not is_solid(mesh)
+        closed = close_mesh(mesh)
+        assert is_solid(closed)
+        assert volume(closed) == pytest.approx(volume(apple), rel=0.02)
+        assert len(closed.faces) < len(apple.faces) * 1.1
+
+
 def test_a_sheet_becomes_a_thin_plate() -> None:
     sheet = make_mesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]])
     both = concatenate([sheet, replace(sheet, faces=np.ascontiguousarray(sheet.faces[:, ::-1]))])
