@@ -42,6 +42,41 @@ class FlowBlockConfig:
             raise InputError(f"width {self.width} is not a multiple of the number of heads {self.heads}")
 
 
+@dataclass(frozen=True)
+class FlowConfig:
+    """Sizes of a flow model, in the words of the published configs."""
+
+    resolution: int
+    in_channels: int
+    model_channels: int
+    cond_channels: int
+    out_channels: int
+    num_blocks: int
+    num_heads: int | None = None
+    num_head_channels: int = 64
+    mlp_ratio: float = 4.0
+    patch_size: int = 1
+    qk_rms_norm: bool = False
+    qk_rms_norm_cross: bool = False
+
+    @property
+    def block(self) -> FlowBlockConfig:
+        """Config of one block, with those of `BLOCK_OPTIONS` that the model has."""
+        return FlowBlockConfig(
+            width=self.model_channels,
+            context_width=self.cond_channels,
+            heads=self.num_heads or self.model_channels // self.num_head_channels,
+            mlp_ratio=self.mlp_ratio,
+            qk_rms_norm=self.qk_rms_norm,
+            qk_rms_norm_cross=self.qk_rms_norm_cross,
+            **{name: getattr(self, name) for name in BLOCK_OPTIONS if hasattr(self, name)},
+        )
+
+
+BLOCK_OPTIONS = ("share_mod", "occlusion_attention", "fusion_norm", "stereo_attention", "gating")
+"""Fields of `FlowBlockConfig` that not every flow model has."""
+
+
 def flow_sublayers(config: FlowBlockConfig) -> list[SubLayer]:
     """The residual sub-layers in their order."""
     C, L, H = config.width, config.context_width, config.heads

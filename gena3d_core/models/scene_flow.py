@@ -14,7 +14,7 @@ from ..nn.initialisation import initialise_transformer, zero
 from ..nn.norms import LayerNorm32
 from ..nn.precision import cast_matrix_layers, matrix_dtype
 from .conditioning import Contexts
-from .flow_blocks import FlowBlockConfig
+from .flow_blocks import FlowConfig
 from .position_head import PositionHead, PositionHeadConfig
 from .scene_blocks import ADALN_GLOBAL, scene_block
 from .sparse_structure_flow import patchify, unpatchify
@@ -24,7 +24,7 @@ OFFICIAL_ASSET_TOKENS = 1374
 
 
 @dataclass(frozen=True)
-class SceneFlowConfig:
+class SceneFlowConfig(FlowConfig):
     """Sizes, in the words of the published configs.
 
     trunk_depth    blocks of the position head
@@ -32,18 +32,6 @@ class SceneFlowConfig:
     asset_tokens   leading tokens of an asset's context that show the asset itself: all that local attention sees
     """
 
-    resolution: int
-    in_channels: int
-    model_channels: int
-    cond_channels: int
-    out_channels: int
-    num_blocks: int
-    num_heads: int | None = None
-    num_head_channels: int = 64
-    mlp_ratio: float = 4.0
-    patch_size: int = 1
-    qk_rms_norm: bool = False
-    qk_rms_norm_cross: bool = False
     num_register_tokens: int = 4
     trunk_depth: int = 4
     num_iteration: int = 4
@@ -62,18 +50,6 @@ class SceneFlowConfig:
     def special_tokens(self) -> int:
         """The position token and the registers."""
         return 1 + self.num_register_tokens
-
-    @property
-    def block(self) -> FlowBlockConfig:
-        """Config of one block."""
-        return FlowBlockConfig(
-            width=self.model_channels,
-            context_width=self.cond_channels,
-            heads=self.num_heads or self.model_channels // self.num_head_channels,
-            mlp_ratio=self.mlp_ratio,
-            qk_rms_norm=self.qk_rms_norm,
-            qk_rms_norm_cross=self.qk_rms_norm_cross,
-        )
 
     @property
     def head(self) -> PositionHeadConfig:

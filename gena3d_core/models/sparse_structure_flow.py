@@ -15,51 +15,22 @@ from ..nn.initialisation import initialise_transformer, zero
 from ..nn.norms import LayerNorm32
 from ..nn.precision import cast_matrix_layers, matrix_dtype
 from .conditioning import Contexts, FlowCondition, project_condition
-from .flow_blocks import FlowBlockConfig, flow_block
+from .flow_blocks import FlowConfig, flow_block
 
 
 @dataclass(frozen=True)
-class SparseStructureFlowConfig:
+class SparseStructureFlowConfig(FlowConfig):
     """Sizes, in the words of the published configs, then what Amodal3R and GENA3D add (see `FlowBlockConfig`).
 
     geometry_positions  whether the tokens of the partial cloud carry their place in the grid (eq. 5 has none)
     """
 
-    resolution: int
-    in_channels: int
-    model_channels: int
-    cond_channels: int
-    out_channels: int
-    num_blocks: int
-    num_heads: int | None = None
-    num_head_channels: int = 64
-    mlp_ratio: float = 4.0
-    patch_size: int = 1
-    qk_rms_norm: bool = False
-    qk_rms_norm_cross: bool = False
     share_mod: bool = False
     occlusion_attention: bool = False
     fusion_norm: bool = False
     stereo_attention: bool = False
     gating: bool = True
     geometry_positions: bool = False
-
-    @property
-    def block(self) -> FlowBlockConfig:
-        """Config of one block."""
-        return FlowBlockConfig(
-            width=self.model_channels,
-            context_width=self.cond_channels,
-            heads=self.num_heads or self.model_channels // self.num_head_channels,
-            mlp_ratio=self.mlp_ratio,
-            qk_rms_norm=self.qk_rms_norm,
-            qk_rms_norm_cross=self.qk_rms_norm_cross,
-            share_mod=self.share_mod,
-            occlusion_attention=self.occlusion_attention,
-            fusion_norm=self.fusion_norm,
-            stereo_attention=self.stereo_attention,
-            gating=self.gating,
-        )
 
 
 class SparseStructureFlow(nn.Module):

@@ -17,11 +17,11 @@ from ..nn.norms import LayerNorm32
 from ..nn.precision import cast_matrix_layers, matrix_dtype
 from ..nn.sparse import SparseResBlock3d, SparseTensor, from_padded, to_padded
 from .conditioning import Contexts, FlowCondition, project_condition
-from .flow_blocks import FlowBlockConfig, flow_block
+from .flow_blocks import FlowConfig, flow_block
 
 
 @dataclass(frozen=True)
-class StructuredLatentFlowConfig:
+class StructuredLatentFlowConfig(FlowConfig):
     """Sizes, in the words of the published configs, then what Amodal3R and GENA3D add (see `FlowBlockConfig`).
 
     io_block_channels    widths of the convolutional levels around the transformer, finest first; each level halves
@@ -30,21 +30,10 @@ class StructuredLatentFlowConfig:
     use_skip_connection  whether the output blocks see what the input blocks gave
     """
 
-    resolution: int
-    in_channels: int
-    model_channels: int
-    cond_channels: int
-    out_channels: int
-    num_blocks: int
-    num_heads: int | None = None
-    num_head_channels: int = 64
-    mlp_ratio: float = 4.0
     patch_size: int = 2
     num_io_res_blocks: int = 2
     io_block_channels: tuple[int, ...] = ()
     use_skip_connection: bool = True
-    qk_rms_norm: bool = False
-    qk_rms_norm_cross: bool = False
     share_mod: bool = False
     occlusion_attention: bool = False
     fusion_norm: bool = False
@@ -57,21 +46,6 @@ class StructuredLatentFlowConfig:
             )
         if self.io_block_channels and self.num_io_res_blocks < 1:
             raise InputError(f"num_io_res_blocks must be at least 1, got {self.num_io_res_blocks}")
-
-    @property
-    def block(self) -> FlowBlockConfig:
-        """Config of one transformer block."""
-        return FlowBlockConfig(
-            width=self.model_channels,
-            context_width=self.cond_channels,
-            heads=self.num_heads or self.model_channels // self.num_head_channels,
-            mlp_ratio=self.mlp_ratio,
-            qk_rms_norm=self.qk_rms_norm,
-            qk_rms_norm_cross=self.qk_rms_norm_cross,
-            share_mod=self.share_mod,
-            occlusion_attention=self.occlusion_attention,
-            fusion_norm=self.fusion_norm,
-        )
 
 
 class StructuredLatentFlow(nn.Module):
