@@ -12,6 +12,8 @@ from .cleaning import boundary_loops, drop_bad_faces, drop_small_components, fil
 
 AGGRESSIVENESS = (5, 7, 10)
 """Tried in turn until the budget is met: lower values keep the shape better."""
+CLOSED_SHARE = 0.8
+"""A repair that leaves less of the area than this costs more than the holes it closes."""
 
 
 def simplify(mesh: Mesh, max_faces: int) -> Mesh:
@@ -38,7 +40,10 @@ def simplify(mesh: Mesh, max_faces: int) -> Mesh:
         )
         best = drop_bad_faces(mesh_ops.make_mesh(vertices * scale + center, faces))
         if closed:
-            best = reclose(best)
+            repaired = reclose(best)
+            # Crumpled meshes, which touch themselves in many places, would be cut to nothing.
+            if len(best.faces) > max_faces or mesh_ops.area(repaired) >= CLOSED_SHARE * mesh_ops.area(best):
+                best = repaired
         if len(best.faces) <= max_faces and (not closed or mesh_ops.is_watertight(best)):
             break
     return with_nearest_attributes(best, mesh)
