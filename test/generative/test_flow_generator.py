@@ -28,6 +28,11 @@ def structures(bundle, observations, objects, seeds, fusion="view_wise", budget=
     return sample_structures(bundle, condition, torch.tensor(objects), seeds, sampler, budget)
 
 
+def with_points(observation, count):
+    fields = {name: getattr(observation, name)[:count] for name in ("points_m", "point_colors", "point_view")}
+    return replace(observation, **fields)
+
+
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_batched_is_one_by_one(tiny, observations, fusion):
     together = structures(tiny, observations, [0, 1, 2], [10, 11, 12], fusion)
@@ -59,7 +64,7 @@ def test_chunks_change_nothing(tiny, observations):
 
 def test_views_cloud_and_masks_matter(tiny, observations):
     base = structures(tiny, [observations[1]], [0], [1])
-    moved = replace(observations[1], points_m=observations[1].points_m[:300])
+    moved = with_points(observations[1], 300)
     dark = replace(observations[1], views=tuple(replace(v, color=v.color // 4) for v in observations[1].views))
     less = replace(
         observations[1], visible_masks=(observations[1].visible_masks[0] & False, *observations[1].visible_masks[1:])
