@@ -16,7 +16,7 @@ from gena3d_core.io.atomic import write_file
 from gena3d_core.types import Mesh
 
 PROCEDURAL = "procedural:"
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised whenever the same file would load as another mesh, so that older caches are not used."""
 
 

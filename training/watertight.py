@@ -26,8 +26,10 @@ WRAP_RESOLUTION = 128
 """Voxels along the longest side of a mesh that is wrapped."""
 SHELL_VOXELS = 0.6
 """The wrap lies this far outside the surface: more than half a voxel, so that a sheet at any angle is without gaps."""
+LEAK_VOXELS, REGROWTH = 1.5, 3
+"""Gaps up to twice this wide let nothing in; outside then takes back what lies within so many steps, as far as free."""
 SAMPLES_PER_VOXEL_FACE = 4.0
-SMALL_HOLE, BASE_SHARE = 0.5, 0.03
+SMALL_HOLE, BASE_SHARE = 0.5, 0.06
 """Holes of at most this perimeter, or that lie wholly within this height over the lowest point, in longest sides."""
 MIN_VOLUME = 1e-5
 """A mesh that encloses less than this share of its bounding cube is a sheet with two sides, not a solid."""
@@ -37,10 +39,9 @@ def close_mesh(mesh: Mesh, max_faces: int = 10_000, resolution: int = WRAP_RESOL
     """A mesh that bounds a volume (`is_solid`), faces outwards, at most about `max_faces` faces; colours stay.
 
     Welding and turning faces is tried first, then filling small holes and such in the base (lowest z), which keep the
-    shape. Otherwise the surface is wrapped: solid is what no
-    path from outside reaches without coming within 0.6 voxels of the surface, with `resolution` voxels along the
-    longest side, so that sheets become up to 1.2 voxels thick and everything else grows by up to 0.6. Overlapping parts
-    are united where they are manifold. Raises `InputError` for a mesh without faces, extent or finite vertices.
+    shape. Otherwise the surface is wrapped: solid is what no path from outside reaches through gaps of more than 3
+    voxels, with `resolution` voxels along the longest side, so that sheets become up to 1.2 voxels thick and everything
+    else grows by up to 0.6. Overlapping parts are united where they are manifold. Raises `InputError` for a mesh without faces, extent or finite vertices.
     """
     extent = _longest_side(mesh)
     if len(mesh.faces) > max_faces:
@@ -106,15 +107,16 @@ def wrap(mesh: Mesh, resolution: int = WRAP_RESOLUTION) -> Mesh:
 
     near = np.zeros(shape, dtype=bool)
     near[tuple(np.round(local).astype(np.intp).T)] = True
-    index = np.argwhere(ndimage.maximum_filter(near, size=3))
+    index = np.argwhere(ndimage.maximum_filter(near, size=5))
     _, nearest = cKDTree(local).query(index, k=3)
     candidates = [distance_to_triangles(index, corners[faces[nearest[:, k]]]) for k in range(nearest.shape[1])]
-    distance = np.full(shape, 2.0)
+    distance = np.full(shape, 3.0)
     distance[tuple(index.T)] = np.min(candidates, axis=0)
 
-    regions, _ = ndimage.label(distance > SHELL_VOXELS)
-    solid = np.where(regions == regions[0, 0, 0], SHELL_VOXELS - distance, 1.0)
-    solid[regions == 0] = SHELL_VOXELS - distance[regions == 0]
+    regions, _ = ndimage.label(distance > LEAK_VOXELS)
+    free = distance > SHELL_VOXELS
+    outside = ndimage.binary_dilation(regions == regions[0, 0, 0], iterations=REGROWTH, mask=free)
+    solid = np.where(outside | ~free, SHELL_VOXELS - distance, 1.0)
     surface = surface_from_occupancy(solid, voxel, transforms.rigid(t=origin), level=0.0)
     return with_nearest_attributes(surface, mesh)
 
