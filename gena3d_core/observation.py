@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from .amodal.occlusion import occlusion_masks
 from .errors import InputError
 from .geometry import camera, transforms
-from .geometry.partial_cloud import place_grid
+from .geometry.partial_cloud import observed_grid
 from .geometry.registration import refine_poses_around
 from .stereo.carving import carve_free_space
-from .types import Float32Array, ObjectMask, ObjectObservation, Segmentation, SupportPlane, View, VoxelGrid
+from .types import Float32Array, ObjectMask, ObjectObservation, Segmentation, View
 
 ALIGNMENT_MARGIN_M = 0.08
 """The table this far around an object helps to align the views of it."""
@@ -28,7 +29,7 @@ def build_observations(
     """One observation for each object that has at least one pixel with valid depth.
 
     free_space_resolution: voxels along a side of the cube around each object that is carved (0: no carving). It is the
-    cube of `partial_cloud.place_grid`, so that generators of that resolution find their own voxels in it.
+    cube of `partial_cloud.observed_grid`, so that generators of that resolution find their own voxels in it.
     align_objects: align the views once more around each object; its observation then carries views with poses that
     hold for this object, because errors of depth cameras differ from place to place.
     """
@@ -44,24 +45,31 @@ def build_observations(
         if align_objects and len(np.unique(view_index)) > 1:
             views = _aligned(scene_views, points_m)
             points_m, colors, view_index = _gather_points(views, points_camera_m, mask)
-        observations.append(
-            ObjectObservation(
-                id=mask.id,
-                label=mask.label,
-                score=mask.score,
-                views=tuple(views),
-                visible_masks=mask.visible_masks,
-                occlusion_masks=occlusion_masks(views, mask.visible_masks, points_m, segmentation.support),
-                points_m=points_m,
-                point_colors=colors,
-                point_view=view_index,
-                support=segmentation.support,
-                free_space=_carve(views, points_m, segmentation.support, free_space_resolution)
-                if free_space_resolution
-                else None,
-            )
+        observation = ObjectObservation(
+            id=mask.id,
+            label=mask.label,
+            score=mask.score,
+            views=tuple(views),
+            visible_masks=mask.visible_masks,
+            occlusion_masks=occlusion_masks(views, mask.visible_masks, points_m, segmentation.support),
+            points_m=points_m,
+            point_colors=colors,
+            point_view=view_index,
+            support=segmentation.support,
         )
+        observations.append(with_free_space(observation, free_space_resolution))
     return observations
+
+
+def with_free_space(observation: ObjectObservation, resolution: int) -> ObjectObservation:
+    """The observation with its cube carved in `resolution`^3 voxels; 0, or points that all coincide: unchanged."""
+    if resolution == 0 or not np.ptp(observation.points_m, axis=0).any():
+        return observation
+    S_world_grid = observed_grid(observation)
+    side_m = float(S_world_grid[0, 0])
+    center = S_world_grid[:3, 3]
+    carved = carve_free_space(observation.views, center - side_m / 2.0, center + side_m / 2.0, side_m / resolution)
+    return replace(observation, free_space=carved)
 
 
 def _aligned(views: Sequence[View], points_m: np.ndarray) -> list[View]:
@@ -89,15 +97,3 @@ def _gather_points(
         counts.append(len(points[-1]))
     index = np.repeat(np.arange(len(views), dtype=np.int32), counts)
     return np.concatenate(points).astype(np.float32), np.concatenate(colors), index
-
-
-def _carve(
-    views: Sequence[View], points_m: np.ndarray, support: SupportPlane | None, resolution: int
-) -> VoxelGrid | None:
-    """The carved cube around an object; None for points that all coincide, which have no size."""
-    if not np.ptp(points_m, axis=0).any():
-        return None
-    S_world_grid = place_grid(points_m, support)
-    side_m = float(S_world_grid[0, 0])
-    center = S_world_grid[:3, 3]
-    return carve_free_space(views, center - side_m / 2.0, center + side_m / 2.0, side_m / resolution)

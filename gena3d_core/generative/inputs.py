@@ -9,7 +9,7 @@ import numpy as np
 
 from ..checkpoints.bundle import GridFrame
 from ..errors import InputError
-from ..geometry.partial_cloud import place_grid, prepare_cloud, tight_grid
+from ..geometry.partial_cloud import observed_grid, prepare_cloud, tight_grid
 from ..types import BoolArray, Float32Array, Float64Array, ObjectObservation
 from ..views.object_crops import object_crop
 
@@ -61,7 +61,7 @@ def prepare_inputs(
             owner.append(number)
             visibility.append(shown[view])
         if frame == "observed":
-            S_world_grid = place_grid(observation.points_m, observation.support)
+            S_world_grid = observed_grid(observation)
         else:
             S_world_grid = tight_grid(observation.points_m)
         voxels = prepare_cloud(observation.points_m, S_world_grid, resolution)

@@ -6,11 +6,13 @@ Source: GENA3D, appendix A.1 (normalisation, voxels of 1/64, outlier filter). A 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.spatial import cKDTree
 
 from ..errors import InputError
-from ..types import BoolArray, Float64Array, SupportPlane, require_shape
+from ..types import BoolArray, Float64Array, ObjectObservation, SupportPlane, View, require_shape
 from . import transforms, voxels
 
 RESOLUTION = 64
@@ -22,6 +24,9 @@ WIDENING = 8.0
 """How many voxels' sides the outlier filter may look around in clouds that are sparse throughout."""
 WALL = 1e-9
 """How far outside a grid rounding may put a point on its wall."""
+MAX_HIDDEN = 0.75
+"""Masks of hidden parts widen a grid's box by at most this much of its longest side, in each direction."""
+MASK_PERCENTILES = (5.0, 95.0)
 MAX_GAP = 1.0
 """An object reaches down to the support if what is seen of it ends at most this many of its longest extents above."""
 
@@ -37,13 +42,17 @@ def tight_grid(points_m: np.ndarray) -> Float64Array:
 
 
 def place_grid(
-    points_m: np.ndarray, support: SupportPlane | None = None, side_factor: float = SIDE_FACTOR
+    points_m: np.ndarray,
+    support: SupportPlane | None = None,
+    side_factor: float = SIDE_FACTOR,
+    hidden_m: np.ndarray | None = None,
 ) -> Float64Array:
     """S_world_grid of an upright cube, z up, around the likely full extent of the object that points (N, 3) belong to.
 
     The extent is the box of the points without outliers, extended down to the support plane at its middle unless the
     gap is too large (`MAX_GAP`); the cube shares its centre and is `side_factor` times as wide as its longest side.
-    It is not moved away from the cameras: the grid then depends on the cloud alone. NaN points are ignored; raises
+    It is not moved away from the cameras. hidden_m (M, 3): where hidden parts may be (`hidden_points`); they widen the
+    box by at most `MAX_HIDDEN` of its longest side, and not into the support. NaN points are ignored; raises
     `InputError` when none is left or all coincide.
     """
     finite = _finite(points_m)
@@ -53,11 +62,44 @@ def place_grid(
         kept = finite
     low, high = kept.min(axis=0), kept.max(axis=0)
     extent = float((high - low).max())
-    if support is not None:
-        floor = _height_of_plane(support, (low + high) / 2.0)
-        if 0.0 < low[2] - floor <= MAX_GAP * extent:
-            low[2] = floor
+    floor = -np.inf if support is None else _height_of_plane(support, (low + high) / 2.0)
+    if 0.0 < low[2] - floor <= MAX_GAP * extent:
+        low[2] = floor
+    if hidden_m is not None and len(hidden_m):
+        reach = MAX_HIDDEN * float((high - low).max())
+        lowest = np.clip(hidden_m.min(axis=0), low - reach, low)
+        lowest[2] = max(lowest[2], min(low[2], floor))
+        low, high = lowest, np.clip(hidden_m.max(axis=0), high, high + reach)
     return _grid((low + high) / 2.0, side_factor * float((high - low).max()))
+
+
+def hidden_points(views: Sequence[View], occlusion_masks: Sequence[np.ndarray], points_m: np.ndarray) -> Float64Array:
+    """(M, 3) corners in the world of where hidden parts of an object may be: its occlusion masks at its own depth.
+
+    occlusion_masks (H, W) bool for each view; points_m (N, 3): what is seen of the object. Of each view the box of its
+    mask without the outermost twentieths, at the median depth of the points.
+    """
+    finite = _finite(points_m)
+    corners = []
+    for view, mask in zip(views, occlusion_masks, strict=True):
+        rows, cols = np.nonzero(mask)
+        depth_m = float(np.median(transforms.apply(transforms.inverse(view.T_world_camera), finite)[:, 2]))
+        if not len(rows) or depth_m <= 0:
+            continue
+        top, bottom = np.percentile(rows, MASK_PERCENTILES)
+        left, right = np.percentile(cols, MASK_PERCENTILES)
+        pixels = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+        lens = view.intrinsics
+        rays = np.ones((4, 3))
+        rays[:, :2] = (pixels - [lens.cx, lens.cy]) / [lens.fx, lens.fy]
+        corners.append(transforms.apply(view.T_world_camera, rays * depth_m))
+    return np.concatenate(corners) if corners else np.zeros((0, 3))
+
+
+def observed_grid(observation: ObjectObservation) -> Float64Array:
+    """S_world_grid of frame `observed`: `place_grid` of the points and of where hidden parts may be."""
+    hidden_m = hidden_points(observation.views, observation.occlusion_masks, observation.points_m)
+    return place_grid(observation.points_m, observation.support, hidden_m=hidden_m)
 
 
 def prepare_cloud(

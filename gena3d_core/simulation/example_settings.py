@@ -64,7 +64,7 @@ class ExampleSettings:
     distance_m: Range = (0.35, 1.2)
     focal_px: Range = (450.0, 650.0)
     sensor_width_px: int = 640
-    fill: Range = (0.7, 1.1)
+    fill: Range = (0.8, 1.05)
     roll_deg: float = 6.0
 
     occlusion: str = "mixed"
@@ -151,6 +151,8 @@ def evaluation_settings(views: int, coverage: float = 0.0) -> ExampleSettings:
         occlusion="surface" if coverage > 0 else "none",
         coverage=(coverage, coverage),
         visible_share=(0.3, 0.7),
+        distance_m=(0.35, 0.8),
+        fill=(0.85, 0.95),
         table_share=1.0,
         upright_share=1.0,
         recolor_share=0.0,

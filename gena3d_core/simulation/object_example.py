@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..geometry import transforms
 from ..geometry.mesh import make_mesh, transformed
 from ..geometry.solid_voxelization import is_solid
-from ..observation import build_observations
+from ..observation import build_observations, with_free_space
 from ..types import BoolArray, Float64Array, Mesh, ObjectMask, ObjectObservation, Segmentation, SupportPlane, View
 from .appearance import TEXTURE_SIZE_M, is_textured, random_color, random_light, random_texture
 from .completions import distorted_completion
@@ -264,12 +264,13 @@ def _observed(
         occlusions.append(occluded)
     support = SupportPlane(_UP, 0.0) if setting.on_table else None
     found = Segmentation((ObjectMask(OBJECT_ID, "object", 1.0, tuple(masks)),), support)
-    observations = build_observations(views, found, free_space_resolution=settings.free_space_resolution)
+    observations = build_observations(views, found)
     if not observations:
         raise InputError("no visible pixel of the object has depth")
     observation = observations[0]
     if setting.occlusion == "surface":
         observation = replace(observation, occlusion_masks=tuple(m for m in occlusions if m is not None))
+    observation = with_free_space(observation, settings.free_space_resolution)
     if settings.completion == "distorted":
         observation = _completed(observation, setting, cameras, backdrop, settings, seed, attempt)
     return ObjectExample(observation, mesh, setting.occlusion, setting.cover_mesh, setting.covered)

@@ -7,8 +7,16 @@ from hypothesis import strategies as st
 
 from gena3d_core.errors import InputError
 from gena3d_core.geometry import transforms
-from gena3d_core.geometry.partial_cloud import SIDE_FACTOR, dense_points, place_grid, prepare_cloud, tight_grid
-from gena3d_core.types import SupportPlane
+from gena3d_core.geometry.partial_cloud import (
+    MAX_HIDDEN,
+    SIDE_FACTOR,
+    dense_points,
+    hidden_points,
+    place_grid,
+    prepare_cloud,
+    tight_grid,
+)
+from gena3d_core.types import Intrinsics, SupportPlane, View
 
 SEEDS = st.integers(0, 2**32 - 1)
 FLOOR = SupportPlane(np.array([0.0, 0.0, 1.0]), -0.7)
@@ -138,6 +146,37 @@ def test_grid_is_not_moved_by_strays(rng: np.random.Generator) -> None:
     surface = shell(rng, 3000, 0.05, (0.4, 0.1, 0.8))
     strayed = np.concatenate([surface, [[0.55, 0.1, 0.8], [np.nan] * 3]])
     assert np.allclose(place_grid(strayed), place_grid(surface), atol=3e-3)
+
+
+def test_grid_makes_room_for_hidden_parts_within_limits(rng: np.random.Generator) -> None:
+    seen = rng.uniform([0.0, 0.0, 0.70], [0.2, 0.1, 0.8], (3000, 3))
+    plain = place_grid(seen, FLOOR)
+    assert np.array_equal(place_grid(seen, FLOOR, hidden_m=np.zeros((0, 3))), plain)
+    assert np.array_equal(place_grid(seen, FLOOR, hidden_m=np.array([[0.1, 0.05, 0.75]])), plain)
+    aside = place_grid(seen, FLOOR, hidden_m=np.array([[0.3, 0.05, 0.75]]))
+    assert aside[0, 3] == pytest.approx(0.15, abs=2e-3)
+    assert aside[0, 0] == pytest.approx(SIDE_FACTOR * 0.3, abs=4e-3)
+    # Far away it counts only so far, and not into the support.
+    far = place_grid(seen, FLOOR, hidden_m=np.array([[9.0, 0.05, -9.0]]))
+    assert far[0, 0] == pytest.approx(SIDE_FACTOR * 0.2 * (1.0 + MAX_HIDDEN), rel=0.01)
+    assert far[2, 3] == pytest.approx(plain[2, 3], abs=2e-3)
+
+
+def test_hidden_points_lie_at_the_depth_of_the_object_behind_its_masks() -> None:
+    lens = Intrinsics(200, 100, 100.0, 100.0, 100.0, 50.0)
+    T = transforms.look_at(np.array([0.0, -2.0, 0.0]), np.zeros(3))
+    view = View(np.zeros((100, 200, 3), np.uint8), lens, T)
+    mask = np.zeros((100, 200), bool)
+    mask[40:61, 110:131] = True
+    points = np.array([[0.0, 0.0, 0.0], [0.01, 0.0, 0.02], [np.nan] * 3], dtype=np.float32)
+    corners = hidden_points([view, view], [mask, ~mask & mask], points)
+    assert corners.shape == (4, 3)
+    np.testing.assert_allclose(corners[:, 1], 0.0, atol=1e-6)
+    # Pixels 111 to 129 and 41 to 59, at two metres.
+    np.testing.assert_allclose([corners[:, 0].min(), corners[:, 0].max()], [0.22, 0.58], atol=1e-6)
+    np.testing.assert_allclose([corners[:, 2].min(), corners[:, 2].max()], [-0.18, 0.18], atol=1e-6)
+    behind = points - np.float32([0.0, 5.0, 0.0])
+    assert not len(hidden_points([view], [mask], behind))
 
 
 @pytest.mark.parametrize("function", [tight_grid, place_grid])
