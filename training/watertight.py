@@ -41,7 +41,8 @@ def close_mesh(mesh: Mesh, max_faces: int = 10_000, resolution: int = WRAP_RESOL
     Welding and turning faces is tried first, then filling small holes and such in the base (lowest z), which keep the
     shape. Otherwise the surface is wrapped: solid is what no path from outside reaches through gaps of more than 3
     voxels, with `resolution` voxels along the longest side, so that sheets become up to 1.2 voxels thick and everything
-    else grows by up to 0.6. Overlapping parts are united where they are manifold. Raises `InputError` for a mesh without faces, extent or finite vertices.
+    else grows by up to 0.6. Overlapping parts are united where they are manifold. Raises `InputError` for a mesh
+    without faces, extent or finite vertices.
     """
     extent = _longest_side(mesh)
     if len(mesh.faces) > max_faces:
