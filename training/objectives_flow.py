@@ -178,16 +178,22 @@ class FlowTask:
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
         """Loss of the held-out examples under fixed noise and times, and IoU of samples of a few; score -loss."""
+        held_out = self.split.held_out
+        loss = self.held_out_loss()
+        shown = [held_out[i * len(held_out) // self.recipe.sample_count] for i in range(self.recipe.sample_count)]
+        ious, picture = self.sampled(shown[: len(held_out)])
+        return Evaluation({"held_out_loss": loss, "sample_iou": float(ious.mean())}, -loss, picture)
+
+    @torch.no_grad()
+    def held_out_loss(self) -> float:
+        """Mean loss of the held-out examples under fixed noise and times, with their whole condition."""
         held_out, batch_size = self.split.held_out, self.recipe.batch
         losses, counts = [], []
         for start in range(0, len(held_out), batch_size):
             batch = self._evaluated(held_out[start : start + batch_size], start, loss_only=True)
             losses.append(float(self.network(batch).total))
             counts.append(len(batch.x0))
-        loss = float(np.average(losses, weights=counts))
-        shown = [held_out[i * len(held_out) // self.recipe.sample_count] for i in range(self.recipe.sample_count)]
-        ious, picture = self._samples(shown[: len(held_out)])
-        return Evaluation({"held_out_loss": loss, "sample_iou": float(ious.mean())}, -loss, picture)
+        return float(np.average(losses, weights=counts))
 
     def _evaluated(self, examples: Sequence[ExampleRef], number: int, *, loss_only: bool) -> FlowBatch:
         """Whole condition, fixed noise and times."""
@@ -196,7 +202,9 @@ class FlowTask:
         kept = kept_views(examples, rng, (1,) if loss_only and self.recipe.fusion == "stochastic" else (), 0.0)
         return self._batch(examples, kept, [0] * len(examples), everything, everything, rng).to(self.device)
 
-    def _samples(self, examples: Sequence[ExampleRef]) -> tuple[Tensor, Any]:
+    @torch.no_grad()
+    def sampled(self, examples: Sequence[ExampleRef]) -> tuple[Tensor, Any]:
+        """IoU (n,) of one sample of each example, and a picture of them."""
         batch = self._evaluated(examples, 0, loss_only=False)
         bundle = self.bundle({})
         logits = sample_structures(

@@ -82,7 +82,7 @@ class VaeRecipe(Recipe):
 
     reconstruction: str = "bce"
     kl_weight: float = 1e-4
-    cloud_share: float = 0.2
+    cloud_share: float = 0.25
 
     def __post_init__(self) -> None:
         super().__post_init__()
