@@ -18,6 +18,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,12 +27,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from gena3d_core.device import default_device
 from gena3d_core.errors import Gena3DError, InputError
 from gena3d_core.generative.inputs import ObjectInputs, prepare_inputs
 from gena3d_core.geometry.solid_voxelization import solid_occupancy
 from gena3d_core.io.atomic import write_file
 from gena3d_core.simulation.example_settings import ExampleSettings, with_text_settings
 from gena3d_core.simulation.object_example import make_example
+from gena3d_core.simulation.ray_casting import casting_with
+from gena3d_core.simulation.torch_ray_casting import torch_caster_factory
 from gena3d_core.types import Mesh
 
 from .meshes import MeshSource, TrainingMesh, open_source
@@ -56,6 +60,7 @@ class RenderJob:
     object         id of the object in it; number: which of the object's examples; seed of the whole run
     views          from and to how many views, drawn for each example
     settings       texts for `with_text_settings`, such as "occlusion=surface"
+    rays           torch device that casts the rays; None: the installed engine of the processor
     """
 
     meshes: str
@@ -67,6 +72,7 @@ class RenderJob:
     image_size: int = IMAGE_SIZE
     resolution: int = RESOLUTION
     cache: str | None = None
+    rays: str | None = None
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> RenderJob:
@@ -85,7 +91,8 @@ def render_example(job: RenderJob) -> TrainingExample:
     seed = job.example_seed
     rng = np.random.default_rng(seed)
     settings = replace(_settings(job.settings), views=int(rng.integers(job.views[0], job.views[1] + 1)))
-    example = make_example(item.mesh, settings, seed, scale_m=item.scale_m, others=_others(job, rng))
+    with nullcontext() if job.rays is None else casting_with(torch_caster_factory(job.rays)):
+        example = make_example(item.mesh, settings, seed, scale_m=item.scale_m, others=_others(job, rng))
     inputs = prepare_inputs([example.observation], job.image_size, job.resolution, "observed")
     occupancy = solid_occupancy(example.mesh, inputs.S_world_grid[0], job.resolution)
     info = {
@@ -153,6 +160,7 @@ def list_jobs(
     resolution: int = RESOLUTION,
     objects: int | None = None,
     cache: str | None = None,
+    rays: str | None = None,
 ) -> list[RenderJob]:
     """`per_object` jobs for each object (the first `objects`), shuffled by `seed` so that each shard mixes objects.
 
@@ -164,7 +172,7 @@ def list_jobs(
     blocks = [(id, first) for id in ids for first in range(0, per_object, CHUNK)]
     order = np.random.default_rng(seed).permutation(len(blocks))
     return [
-        RenderJob(meshes, blocks[k][0], number, seed, views, tuple(settings), image_size, resolution, cache)
+        RenderJob(meshes, blocks[k][0], number, seed, views, tuple(settings), image_size, resolution, cache, rays)
         for k in order
         for number in range(blocks[k][1], min(blocks[k][1] + CHUNK, per_object))
     ]
@@ -241,7 +249,9 @@ def _log_failure(out: Path, job: RenderJob, reason: str) -> None:
 
 def _check_record(out: Path, jobs: Sequence[RenderJob], shard_size: int) -> None:
     """Remember what the folder is made of; shards of other jobs are no part of this set."""
-    common = {k: v for k, v in asdict(jobs[0]).items() if k not in ("object", "number", "cache")} if jobs else {}
+    common = (
+        {k: v for k, v in asdict(jobs[0]).items() if k not in ("object", "number", "cache", "rays")} if jobs else {}
+    )
     digest = zlib.crc32("\n".join(f"{job.object}|{job.number}" for job in jobs).encode())
     record = {"examples": len(jobs), "shard_size": shard_size, "jobs": common, "digest": digest}
     text = json.dumps(record, indent=1)
@@ -279,6 +289,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--image-size", type=int, default=IMAGE_SIZE, metavar="PX", help=f"side of the crops (default: {IMAGE_SIZE})")
     add("--resolution", type=int, default=RESOLUTION, metavar="R", help=f"of the grid (default: {RESOLUTION})")
     add("--cache", type=Path, metavar="DIR", help="folder of closed meshes (default: OUT/meshes)")
+    add("--rays", choices=("processor", "torch"), default="processor", help="what casts rays (default: processor)")
+    add("--device", metavar="DEVICE", help="torch device of --rays torch (default: the accelerator, if there is one)")
     add("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="fields of ExampleSettings")
     return parser
 
@@ -300,6 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             resolution=args.resolution,
             objects=args.objects,
             cache=str(args.cache or args.out / "meshes"),
+            rays=(args.device or default_device()) if args.rays == "torch" else None,
         )
         report = render_shards(jobs, args.out, args.shard_size, args.workers)
     except Gena3DError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -158,3 +158,12 @@ def test_views_are_a_number_or_a_range(capsys):
     for text in ("0", "4..2", "many"):
         with pytest.raises(SystemExit):
             main(["--meshes", "procedural:2", "--out", "x", "--views", text])
+
+
+def test_rays_of_torch_make_the_same_example(shapes):
+    job = RenderJob("shapes", "ring", 0, 2, **SMALL)
+    expected, found = render_example(job), render_example(replace(job, rays="cpu"))
+    np.testing.assert_array_equal(found.occupancy, expected.occupancy)
+    assert found.crops.shape == expected.crops.shape
+    assert (found.crops != expected.crops).mean() < 0.005
+    assert (found.cloud != expected.cloud).sum() <= 0.02 * expected.cloud.sum()
