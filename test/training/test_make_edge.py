@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 
 from gena3d_core.checkpoints.open import open_checkpoint
-from training.make_edge import main
+from gena3d_core.checkpoints.presets import random_bundle
+from gena3d_core.checkpoints.save import save_bundle
+from training.make_edge import half, main
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_stored_in_16_bits_and_opened_in_that_precision(tmp_path, dtype):
+    bundle = random_bundle("tiny", seed=2)
+    save_bundle(replace(bundle, modules={r: half(m, dtype) for r, m in bundle.modules.items()}), tmp_path / "half")
+    numbers = sum(t.numel() for m in bundle.modules.values() for t in m.state_dict().values())
+    size = sum(file.stat().st_size for file in (tmp_path / "half").glob("*.safetensors"))
+    assert size < 2.5 * numbers
+    opened = open_checkpoint(tmp_path / "half")
+    for role, module in bundle.modules.items():
+        found, matrices = opened.modules[role].state_dict(), {torch.float32, dtype}
+        assert {tensor.dtype for tensor in found.values()} == matrices
+        for name, tensor in module.state_dict().items():
+            bits = 2.0**-8 if dtype == torch.bfloat16 else 2.0**-11
+            torch.testing.assert_close(found[name].float(), tensor, rtol=bits, atol=1e-6)
 
 
 @pytest.mark.slow
