@@ -1,0 +1,58 @@
+"""The node with a generator that has a checkpoint: parameters to completed objects on the topic."""
+
+import pytest
+import torch
+
+from gena3d_core.checkpoints.presets import random_bundle
+from gena3d_core.checkpoints.save import save_bundle
+from gena3d_core.simulation import find_scene, views_from_scene
+from gena3d_ros import conversions
+from gena3d_ros.diagnostics import ERROR
+from gena3d_ros.reconstruction_request import make_pipeline
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    save_bundle(random_bundle("tiny", seed=3), folder)
+    return folder
+
+
+@pytest.fixture
+def make_real_node(ros, tmp_path):
+    from gena3d_ros.reconstruction import ReconstructionNode
+
+    def make(checkpoint, **parameters):
+        given = {
+            "generator": "edge",
+            "checkpoint": str(checkpoint),
+            "sampling_steps": 2,
+            "hypotheses": 2,
+            "settle_s": 0.0,
+            "output_directory": str(tmp_path / "scenes"),
+        }
+        return ros.make(ReconstructionNode, {**given, **parameters}, pipeline_factory=make_pipeline)
+
+    return make
+
+
+@pytest.mark.slow
+def test_completed_objects_come_over_dds(make_real_node, client, checkpoint):
+    assert make_real_node(checkpoint).start()
+    views = views_from_scene(find_scene("default"), 2)
+    client.send(conversions.view_set_to_msg([conversions.view_to_msg(view, "map") for view in views], "map", 1))
+    client.wait_for(lambda: client.scenes, 120, "the first scene")
+    scene = conversions.scene_from_msg(client.scenes[0])
+    assert len(scene.objects) >= 3
+    for item in scene.objects:
+        assert item.residuals["free_space_violation_after"] == 0.0
+        assert item.residuals["observed_coverage_after"] >= 0.99
+        assert 0.0 < item.observed_fraction < 1.0
+        assert item.mesh.vertex_confidence.max() <= 1.0
+
+
+def test_a_missing_checkpoint_stops_the_start_with_a_reason(make_real_node, client, tmp_path):
+    assert not make_real_node(tmp_path / "nowhere").start()
+    status = client.status("lifecycle", ERROR, "nowhere")
+    assert "Traceback" not in status.message
