@@ -64,10 +64,15 @@ class QuickScene:
 
 @dataclass(frozen=True, eq=False)
 class QuickImage:
-    """color (H, W, 3) uint8; depth_m (H, W) float32, NaN on the background; instance, face (H, W) int32, -1 = none."""
+    """One picture; faces count as in the scene.
+
+    color (H, W, 3) uint8; depth_m (H, W) float32 along the optical axis, NaN on the background; normals (H, W, 3)
+    float32, unit, world, NaN on the background; instance, face (H, W) int32, -1 = none
+    """
 
     color: UInt8Array
     depth_m: Float32Array
+    normals: Float32Array
     instance: Int32Array
     face: Int32Array
 
@@ -98,21 +103,30 @@ def render_quick(
     rows = np.flatnonzero(hits.face >= 0)
     color = backdrop.reshape(-1, 3).copy()
     instance = np.full(len(directions), BACKGROUND, dtype=np.int32)
+    normals = np.full(directions.shape, np.nan, dtype=np.float32)
     if len(rows):
         seen = Hits(hits.face[rows], hits.distance[rows], hits.u[rows], hits.v[rows])
-        color[rows] = _shade(scene, eye, directions[rows], seen)
+        weights = np.stack([1.0 - seen.u - seen.v, seen.u, seen.v], axis=1)
+        normal = np.einsum("nk,nkc->nc", weights, scene.normals[seen.face])
+        normals[rows] = normal / (np.linalg.norm(normal, axis=1, keepdims=True) + np.float32(1e-9))
+        color[rows] = _shade(scene, eye, directions[rows], seen, weights, normals[rows])
         ids = np.array([part.instance for part in scene.parts], dtype=np.int32)
         instance[rows] = ids[scene.face_part[seen.face]]
     depth = np.where(hits.face >= 0, hits.distance, np.float32(np.nan)).astype(np.float32)
-    return QuickImage(color.reshape(*shape, 3), depth.reshape(shape), instance.reshape(shape), hits.face.reshape(shape))
+    return QuickImage(
+        color.reshape(*shape, 3),
+        depth.reshape(shape),
+        normals.reshape(*shape, 3),
+        instance.reshape(shape),
+        hits.face.reshape(shape),
+    )
 
 
-def _shade(scene: QuickScene, eye: np.ndarray, directions: np.ndarray, hits: Hits) -> UInt8Array:
-    """(N, 3) colours of hits."""
+def _shade(
+    scene: QuickScene, eye: np.ndarray, directions: np.ndarray, hits: Hits, weights: np.ndarray, normal: np.ndarray
+) -> UInt8Array:
+    """(N, 3) colours of hits with barycentric `weights` (N, 3) and unit normals (N, 3)."""
     points = eye + directions * hits.distance[:, None]
-    weights = np.stack([1.0 - hits.u - hits.v, hits.u, hits.v], axis=1)
-    normal = np.einsum("nk,nkc->nc", weights, scene.normals[hits.face])
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True) + np.float32(1e-9)
     albedo = np.empty_like(points)
     gloss = np.zeros(len(points), dtype=np.float32)
     part_of = scene.face_part[hits.face]
