@@ -37,7 +37,8 @@ class ModelBundle:
     samplers   'sparse_structure', 'structured_latent' -> defaults
     slat_mean, slat_std   (8,) constants of the structured latents, None without stage 2
     source     where it was read from, for messages
-    metadata   what else the config states (licence, commit, metrics)
+    metadata   what else the config states (licence, commit, metrics); `occupancy_temperature`: logits of the
+               sparse-structure decoder divided by it are calibrated (default 1)
     """
 
     family: str

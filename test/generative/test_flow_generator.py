@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from gena3d_core.errors import CancelledError, InputError, MemoryBudgetError
+from gena3d_core.errors import CancelledError, IncompleteError, InputError, MemoryBudgetError
 from gena3d_core.generation import make_generator
 from gena3d_core.generative.conditions import encode_condition
 from gena3d_core.generative.flow_generator import FlowGenerator
 from gena3d_core.generative.inputs import prepare_inputs
 from gena3d_core.generative.settings import SamplingSettings, stage_sampler
 from gena3d_core.generative.structure import sample_structures, structure_row_bytes
+from gena3d_core.sampling import object_seed
 
 FUSIONS = ["view_wise", "concatenated", "stochastic", "multidiffusion"]
 STEPS = 4
@@ -96,7 +97,42 @@ def test_generated_objects(tiny, observations):
 
 def test_canonical_checkpoints_leave_the_pose_open(tiny, observations):
     generator = FlowGenerator(replace(tiny, frame="canonical"), settings=SamplingSettings(steps=2))
-    assert generator.generate(observations[:1])[0].S_world_mesh is None
+    made = generator.generate(observations[:1])[0]
+    assert made.S_world_mesh is None
+    assert made.occupancy.S_world_grid is None
+    # Nothing is known of where its voxels lie.
+    assert not made.residuals
+    assert generator.free_space_resolution == 0
+
+
+def test_occupancy_is_what_all_hypotheses_say(tiny, observations):
+    sampled = structures(tiny, observations[:1], [0, 0, 0], [object_seed(5, 1, n) for n in range(3)])
+    settings = SamplingSettings(steps=STEPS)
+    for temperature in (1.0, 2.5):
+        bundle = replace(tiny, metadata={"occupancy_temperature": temperature})
+        made = FlowGenerator(bundle, settings=settings).generate(observations[:1], seed=5, hypotheses=3)[0]
+        np.testing.assert_array_equal(made.occupancy.S_world_grid, made.S_world_mesh)
+        expected = torch.sigmoid(sampled / temperature).mean(dim=0).numpy()
+        # Voxels under the table are empty whatever the samples say.
+        possible = made.occupancy.probability > 0
+        assert 0.5 < possible.mean() < 1.0
+        np.testing.assert_allclose(made.occupancy.probability[possible], expected[possible], atol=1e-4)
+        assert made.residuals["observed_coverage_after"] >= 0.99
+
+
+def test_objects_without_a_result_do_not_cost_the_others(tiny, observations, monkeypatch):
+    def first_is_empty(bundle, condition, objects, seeds, sampler, budget):
+        logits = sample_structures(bundle, condition, objects, seeds, sampler, budget)
+        logits[objects == 0] = -9.0
+        return logits
+
+    monkeypatch.setattr("gena3d_core.generative.flow_generator.sample_structures", first_is_empty)
+    unseen = replace(observations[0], points_m=observations[0].points_m[:3], point_view=observations[0].point_view[:3])
+    generator = FlowGenerator(tiny, settings=SamplingSettings(steps=2))
+    with pytest.raises(IncompleteError, match="object 1: the generator found no occupied voxel") as caught:
+        generator.generate([unseen, *observations[1:]], hypotheses=2)
+    assert [item.id for item in caught.value.completed] == [2, 3]
+    assert set(caught.value.reasons) == {1}
 
 
 def test_an_object_without_a_usable_cloud_is_generated_from_its_views(tiny, observations):

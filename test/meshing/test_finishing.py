@@ -10,6 +10,7 @@ from gena3d_core.errors import InputError
 from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.geometry import transforms
 from gena3d_core.meshing import finish_mesh, make_watertight, simplify
+from gena3d_core.meshing.occupancy_surface import surface_from_logits
 from gena3d_core.meshing.surfels import surfels
 from gena3d_core.types import Mesh
 
@@ -161,3 +162,12 @@ def test_the_budget_is_kept_far_from_the_origin(center_m):
     assert 200 < len(simplified.faces) <= 300
     distance_m = np.linalg.norm(simplified.vertices - np.array(center_m), axis=1)
     assert np.abs(distance_m - 0.05).max() < 0.005
+
+
+def test_crumpled_meshes_are_not_cut_to_nothing():
+    """Noise as occupancy touches itself everywhere: the repair of its simplified mesh would leave almost nothing."""
+    noise = np.random.default_rng(0).normal(size=(24, 24, 24))
+    mesh = surface_from_logits(noise)
+    made = simplify(mesh, len(mesh.faces) // 3)
+    assert len(made.faces) <= len(mesh.faces) // 3
+    assert mesh_ops.area(made) > 0.3 * mesh_ops.area(mesh)
