@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from manifold3d import Manifold
+from manifold3d import JoinType, Manifold
 from numpy.random import Generator
 
 from . import organic
@@ -27,7 +27,7 @@ def tray(rng: Generator) -> Manifold:
     wall, taper = rng.uniform(0.025, 0.07), rng.choice([1.0, rng.uniform(1.0, 1.25)])
     outline = section([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)]).scale(tuple(size[:2]))
     outline = rounded(outline, rng.uniform(0.05, 0.3) * size[:2].min()) if rng.random() < 0.6 else outline
-    inner = outline.offset(-wall)
+    inner = outline.offset(-wall, JoinType.Round)
     made = extruded(outline, size[2], top_scale=taper) - extruded(inner, size[2], top_scale=taper).translate(
         (0, 0, wall)
     )

@@ -9,8 +9,11 @@ from manifold3d import Manifold
 from numpy.random import Generator
 
 from gena3d_core.geometry.mesh import make_mesh
+from gena3d_core.meshing.simplification import simplify
 from gena3d_core.simulation.textures import RGB, Texture, evaluate
 from gena3d_core.types import Mesh
+
+from .solids import solid
 
 MAX_FACES = 6000
 EDGES = (0.03, 0.04, 0.055, 0.075, 0.11, 0.16)
@@ -29,6 +32,10 @@ def triangulated(made: Manifold) -> Manifold:
         coarse = made.set_tolerance(tolerance)
         if coarse.num_tri() <= 0.75 * MAX_FACES:
             break
+    if coarse.num_tri() > MAX_FACES:  # older versions of manifold3d hardly simplify
+        raw = coarse.to_mesh()
+        mesh = simplify(make_mesh(np.asarray(raw.vert_properties)[:, :3], np.asarray(raw.tri_verts)), MAX_FACES)
+        return solid(mesh.vertices, mesh.faces)
     for edge in EDGES:
         fine = coarse.refine_to_length(edge)
         if fine.num_tri() <= MAX_FACES:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from manifold3d import CrossSection, Error, Manifold, Mesh, OpType
+from manifold3d import CrossSection, Error, JoinType, Manifold, Mesh, OpType
 from numpy.typing import ArrayLike
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
@@ -79,8 +79,6 @@ def section(polygon: Polygon) -> CrossSection:
 
 def rounded(flat: CrossSection, radius: float) -> CrossSection:
     """The section with convex and concave corners rounded; as it was if that would erase it."""
-    from manifold3d import JoinType
-
     smooth = flat.offset(-radius, JoinType.Round, 2.0, 24).offset(2 * radius, JoinType.Round, 2.0, 24)
     smooth = smooth.offset(-radius, JoinType.Round, 2.0, 24)
     return flat if smooth.is_empty() else smooth
