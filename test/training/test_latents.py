@@ -10,6 +10,8 @@ import torch
 
 from gena3d_core.checkpoints.presets import random_bundle
 from gena3d_core.errors import CancelledError, DataFormatError
+from gena3d_core.generative.conditions import encode_condition
+from gena3d_core.generative.inputs import ObjectInputs
 from training.datasets import ExampleRef, open_split, structure_batch
 from training.latent_scale import scaled_vae
 from training.latents import LatentStore, encoder_key, ensure_latents
@@ -101,7 +103,7 @@ def test_scaled_latents_have_variance_one_and_decode_as_before(shards):
 
 
 @pytest.fixture
-def flow_task(shards, tmp_path):
+def flow_task(own_shards, tmp_path):
     from gena3d_core.checkpoints.save import save_bundle
 
     save_bundle(random_bundle("tiny", seed=3), tmp_path / "vae")
@@ -109,7 +111,7 @@ def flow_task(shards, tmp_path):
     def make(*words):
         vae = f"vae={tmp_path / 'vae'}"
         recipe = make_recipe(
-            "flow_tiny", [f"data={shards}", f"out={tmp_path}", "max_steps=1", vae, "held_out=0", *words]
+            "flow_tiny", [f"data={own_shards}", f"out={tmp_path}", "max_steps=1", vae, "held_out=0", *words]
         )
         return FlowTask(recipe, open_split(recipe), CPU)
 
@@ -169,6 +171,28 @@ def test_parts_can_be_left_out(flow_task, words):
     assert found.get(name, False) is False
     assert (task.bundle({}).fusion == value) == (name == "fusion")
     assert np.isfinite(task.evaluate().score)
+
+
+def test_training_sees_the_condition_that_inference_makes(flow_task):
+    task = flow_task("condition_dropout=0", "cloud_dropout=0", "image_dropout=0", "view_dropout=0", "precision=float32")
+    batch = task.batch([3, 0, 8], np.random.default_rng(0))
+    examples = [task.split.train[i] for i in (3, 0, 8)]
+    crops = np.concatenate([e.shard.crops[e.views] for e in examples]).astype(np.float32)
+    crops[:, :3] /= 255
+    inputs = ObjectInputs(
+        crops,
+        batch.owner.numpy(),
+        np.concatenate([e.shard.visibility[e.views] for e in examples]),
+        np.stack([e.shard.clouds(e.row) for e in examples]),
+        np.ones(3, dtype=bool),
+        np.stack([np.eye(4)] * 3),
+    )
+    expected = encode_condition(task.bundle({}), inputs, "cpu")
+    found = task.network.condition(batch)
+    torch.testing.assert_close(found.views.tokens, expected.views.tokens)
+    torch.testing.assert_close(found.views.weight, expected.views.weight)
+    torch.testing.assert_close(found.geometry, expected.geometry, rtol=2e-3, atol=2e-3)
+    assert torch.equal(found.has_geometry, expected.has_geometry)
 
 
 def test_the_loss_of_the_true_velocity_is_zero(flow_task, monkeypatch):
