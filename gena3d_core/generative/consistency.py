@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from ..geometry import transforms, voxels
 from ..types import BoolArray, Float32Array, Float64Array, ObjectObservation, VoxelGrid
@@ -97,7 +98,8 @@ def make_consistent(logits: np.ndarray, evidence: Evidence) -> Float32Array:
     if cleared.any():
         beside = ndimage.binary_dilation(cleared, structure=TOUCHING)
         made[beside] = np.minimum(made[beside], BESIDE_CLEARED)
-    missed = evidence.surface & ~_covered(made > 0, evidence)
+    missed = np.zeros_like(evidence.surface)
+    missed[evidence.surface] = _nearest_occupied(made > 0, evidence.surface)[0] > evidence.margin
     if missed.any():
         filled = ndimage.binary_dilation(missed) & ~evidence.empty
         made[filled] = np.maximum(made[filled], FILLED)
@@ -111,7 +113,7 @@ def disagreement(occupied: BoolArray, evidence: Evidence) -> Disagreement:
     if evidence.free is not None:
         violation = float((occupied & evidence.free).sum() / max(1, occupied.sum()))
     if evidence.surface.any():
-        coverage = float(_covered(occupied, evidence)[evidence.surface].mean())
+        coverage = float((_nearest_occupied(occupied, evidence.surface)[0] <= evidence.margin).mean())
     return Disagreement(violation, coverage)
 
 
@@ -121,11 +123,19 @@ def grid_centers_m(S_world_grid: np.ndarray, resolution: int) -> Float64Array:
     return transforms.apply(S_world_grid, centers)
 
 
-def _covered(occupied: BoolArray, evidence: Evidence) -> BoolArray:
-    """(R, R, R) bool: voxels with an occupied one within the margin (between centres)."""
-    if not occupied.any():
-        return np.zeros_like(occupied)
-    return np.asarray(ndimage.distance_transform_edt(~occupied) <= evidence.margin)
+def _nearest_occupied(occupied: BoolArray, surface: BoolArray) -> tuple[Float64Array, np.ndarray]:
+    """Distance (N,) in voxels from each True voxel of `surface`, in array order, to the nearest occupied one, and the
+    index (N, 3) of that one; infinity and zeros if nothing is occupied."""
+    asked = np.argwhere(surface)
+    distance, nearest = np.zeros(len(asked)), asked.copy()
+    outside = ~occupied[surface]
+    solid = np.argwhere(occupied)
+    if not len(solid):
+        return np.full(len(asked), np.inf), np.zeros_like(asked)
+    if outside.any():
+        distance[outside], index = cKDTree(solid, balanced_tree=False).query(asked[outside])
+        nearest[outside] = solid[index]
+    return distance, nearest
 
 
 def _free_voxels(carved: VoxelGrid, S_world_grid: np.ndarray, centers_m: np.ndarray) -> BoolArray:
@@ -155,8 +165,8 @@ def _fragments(occupied: BoolArray, evidence: Evidence) -> BoolArray:
     size = np.bincount(labels.ravel(), minlength=count + 1)
     size[0] = 0
     # An observed voxel goes with the piece that is nearest to it: if that one stays, it is covered as before.
-    nearest = ndimage.distance_transform_edt(~occupied, return_distances=False, return_indices=True)
-    observed = np.bincount(labels[tuple(nearest[:, evidence.surface])], minlength=count + 1)
+    _, nearest = _nearest_occupied(occupied, evidence.surface)
+    observed = np.bincount(labels[tuple(nearest.T)], minlength=count + 1)
     small = np.flatnonzero((size > 0) & (size < FRAGMENT_SHARE * size.max()))
     # Those with the fewest observed voxels go first, until no more may be lost.
     small = small[np.argsort(observed[small], kind="stable")]
