@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 
+import manifold3d
 import numpy as np
 from manifold3d import Manifold
 from numpy.random import Generator
@@ -33,8 +34,7 @@ def triangulated(made: Manifold) -> Manifold:
         if coarse.num_tri() <= 0.75 * MAX_FACES:
             break
     if coarse.num_tri() > MAX_FACES:  # older versions of manifold3d hardly simplify
-        raw = coarse.to_mesh()
-        mesh = simplify(make_mesh(np.asarray(raw.vert_properties)[:, :3], np.asarray(raw.tri_verts)), MAX_FACES)
+        mesh = simplify(_bare_mesh(coarse.to_mesh()), MAX_FACES)
         return solid(mesh.vertices, mesh.faces)
     for edge in EDGES:
         fine = coarse.refine_to_length(edge)
@@ -43,10 +43,15 @@ def triangulated(made: Manifold) -> Manifold:
     return coarse
 
 
+def _bare_mesh(raw: manifold3d.Mesh) -> Mesh:
+    """A mesh with copies of the arrays, which manifold3d lends for reading only."""
+    return make_mesh(np.array(raw.vert_properties[:, :3], np.float32), np.array(raw.tri_verts, np.int32))
+
+
 def painted(made: Manifold, rng: Generator) -> Mesh:
     """The mesh of a solid of longest side 1 with random vertex colours, mostly other ones for each part."""
     raw = made.to_mesh()
-    mesh = make_mesh(np.asarray(raw.vert_properties)[:, :3], np.asarray(raw.tri_verts))
+    mesh = _bare_mesh(raw)
     part = vertex_parts(raw.run_index, raw.run_original_id, mesh.faces, len(mesh.vertices))
     palette = random_palette(rng)
     parts = int(part.max()) + 1
