@@ -31,10 +31,10 @@ def distorted_completion(
     v = grid_v + amplitude * smooth_noise(whole.shape, feature, rng)
     # What lies beside the object takes its nearest colour, so that warping brings in no background.
     spread = _spread(object_color, whole)
-    content = cv2.remap(spread, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    content = np.asarray(cv2.remap(spread, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float64)
     sigma = float(rng.uniform(0.2, 1.0) * amplitude)
     if sigma > 0.3:
-        content = cv2.GaussianBlur(content, (0, 0), sigma)
+        content = np.asarray(cv2.GaussianBlur(content, (0, 0), sigma), dtype=np.float64)
     content = content * rng.uniform(0.85, 1.15, 3) + rng.normal(0.0, 8.0, 3)
     warped = cv2.remap(whole.astype(np.uint8), u, v, cv2.INTER_NEAREST).astype(bool)
     outline = wrong_mask(warped, float(rng.normal(0.0, 0.3) * amplitude), 0.2 * float(amplitude), 0.0, rng)

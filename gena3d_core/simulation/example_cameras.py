@@ -104,8 +104,8 @@ def _scouted(cameras: list[ExampleCamera], scout: Scout) -> tuple[np.ndarray, np
     rays, eyes = [], []
     for camera in cameras:
         full = camera.intrinsics
-        scale = np.array([cols / full.width, rows / full.height])
-        coarse = Intrinsics(cols, rows, *(full.fx * scale), (cols - 1) / 2.0, (rows - 1) / 2.0)
+        fx, fy = full.fx * cols / full.width, full.fy * rows / full.height
+        coarse = Intrinsics(cols, rows, fx, fy, (cols - 1) / 2.0, (rows - 1) / 2.0)
         rays.append(pixel_rays(coarse).reshape(-1, 3) @ camera.T_world_camera[:3, :3].T.astype(np.float32))
         eyes.append(np.broadcast_to(camera.T_world_camera[:3, 3].astype(np.float32), rays[-1].shape))
     whole, visible = scout(np.concatenate(eyes), np.concatenate(rays))
