@@ -19,6 +19,8 @@ FILLED = 1.0
 BESIDE_CLEARED = 0.25 * LIMIT
 """Largest logit beside a voxel that is cleared: the surface leaves four fifths of the way to its centre free, so that
 even a voxel between filled ones stays mostly empty in the mesh."""
+NARROW_FACES = 4
+"""An empty voxel with so many filled neighbours is treated alike: surfaces halfway to them would fill half of it."""
 DEPTH_NOISE_M = 0.005
 """What depth cameras at table distance err by, beside poses: a surface this near to the measured one agrees with it."""
 FRAGMENT_SHARE = 0.02
@@ -95,8 +97,9 @@ def make_consistent(logits: np.ndarray, evidence: Evidence) -> Float32Array:
     made = np.clip(np.asarray(logits, dtype=np.float32), -LIMIT, LIMIT)
     cleared = evidence.empty & (made > 0)
     made[evidence.empty] = -LIMIT
-    if cleared.any():
-        beside = ndimage.binary_dilation(cleared, structure=TOUCHING)
+    narrow = evidence.empty & (_filled_faces(made > 0) >= NARROW_FACES)
+    if cleared.any() or narrow.any():
+        beside = ndimage.binary_dilation(cleared | narrow, structure=TOUCHING)
         made[beside] = np.minimum(made[beside], BESIDE_CLEARED)
     missed = np.zeros_like(evidence.surface)
     missed[evidence.surface] = _nearest_occupied(made > 0, evidence.surface)[0] > evidence.margin
@@ -121,6 +124,15 @@ def grid_centers_m(S_world_grid: np.ndarray, resolution: int) -> Float64Array:
     """(R, R, R, 3) voxel centres of the grid [-0.5, 0.5]³ in the world, metres."""
     centers = voxels.voxel_centers(np.full(3, -0.5), 1.0 / resolution, (resolution,) * 3)
     return transforms.apply(S_world_grid, centers)
+
+
+def _filled_faces(occupied: BoolArray) -> np.ndarray:
+    """(R, R, R) uint8: how many of each voxel's six neighbours are occupied."""
+    p = np.pad(occupied, 1).astype(np.uint8)
+    inner = slice(1, -1)
+    along_x = p[2:, inner, inner] + p[:-2, inner, inner]
+    along_y = p[inner, 2:, inner] + p[inner, :-2, inner]
+    return along_x + along_y + p[inner, inner, 2:] + p[inner, inner, :-2]
 
 
 def _nearest_occupied(occupied: BoolArray, surface: BoolArray) -> tuple[Float64Array, np.ndarray]:

@@ -25,6 +25,7 @@ from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.geometry import transforms, voxels
 from gena3d_core.geometry.partial_cloud import place_grid, prepare_cloud
 from gena3d_core.geometry.solid_voxelization import solid_occupancy
+from gena3d_core.meshing.occupancy_surface import surface_from_logits
 from gena3d_core.stereo.carving import carve_free_space
 from gena3d_core.types import VoxelGrid
 
@@ -155,6 +156,21 @@ def test_fragments_go_but_measured_ones_stay():
     # A single stray voxel beside many that were observed is no reason to keep a fragment.
     stray = blob((8, 8, 8), 5) | (loose & (np.cumsum(loose).reshape(loose.shape) == 1))
     np.testing.assert_array_equal(make_consistent(logits, Evidence(nothing, nothing, stray, 1.0)) > 0, large)
+
+
+@pytest.mark.parametrize("known_before", [True, False])
+def test_narrow_free_space_stays_open_in_the_mesh(known_before):
+    """A tunnel one voxel wide through a block, which the sample has or has not."""
+    block = np.zeros((24,) * 3, dtype=bool)
+    block[6:18, 6:18, 6:18] = True
+    tunnel = np.zeros_like(block)
+    tunnel[10:, 12, 12] = True
+    nothing = np.zeros_like(block)
+    logits = np.where(block & ~(tunnel & known_before), 9.0, -9.0)
+    made = make_consistent(logits, Evidence(tunnel, nothing, nothing, 1.0))
+    inside = solid_occupancy(surface_from_logits(made), np.eye(4), 24)
+    assert inside[tunnel].max() < 0.5
+    assert inside[block & ~tunnel].min() > 0.2
 
 
 @settings(max_examples=40, deadline=None)
