@@ -84,10 +84,10 @@ def unite(mesh: Mesh) -> Mesh:
     if len(parts) < 2 or any(part.volume() < 0 for part in parts):
         return mesh  # shells that face inwards are cavities
     result = manifold3d.Manifold.batch_boolean(parts, manifold3d.OpType.Add).to_mesh()
-    values = np.asarray(result.vert_properties)
+    values = np.array(result.vert_properties)
     united = mesh_ops.make_mesh(
         values[:, :3],
-        np.asarray(result.tri_verts),
+        np.array(result.tri_verts),
         vertex_colors=None if colors is None else np.clip(np.round(values[:, 3:6]), 0, 255).astype(np.uint8),
     )
     # vertices whose colours differ along a cut come apart
@@ -231,5 +231,5 @@ def refined(mesh: Mesh, edge: float) -> Mesh:
     if body.status() != manifold3d.Error.NoError or body.is_empty():
         return mesh
     fine = body.refine_to_length(edge * _longest_side(mesh)).to_mesh()
-    made = mesh_ops.make_mesh(np.asarray(fine.vert_properties)[:, :3], np.asarray(fine.tri_verts))
+    made = mesh_ops.make_mesh(np.array(fine.vert_properties)[:, :3], np.array(fine.tri_verts))
     return with_nearest_attributes(made, mesh) if is_solid(made) else mesh
