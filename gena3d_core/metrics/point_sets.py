@@ -22,6 +22,9 @@ FIELD_RESOLUTION = 48
 FIELD_MARGIN = 0.25
 """The field of distances reaches so far beyond the box of its cloud, in longest sides."""
 
+ROUNDING = 1e-4
+"""Cells by which lower bounds are lowered, because they are kept in single precision."""
+
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
     """(B, count) int64 indices of points (B, N, 3): each is the one farthest from those before it, the first is 0.
@@ -89,7 +92,7 @@ class _Cloud:
     tree: cKDTree
     origin: Float64Array
     cell: float
-    field: Float64Array
+    field: Float32Array
 
     @staticmethod
     def of(points: np.ndarray) -> _Cloud:
@@ -103,8 +106,8 @@ class _Cloud:
         empty = np.ones((FIELD_RESOLUTION,) * 3, dtype=bool)
         empty[tuple(np.clip((points - origin) / cell, 0, FIELD_RESOLUTION - 1).astype(np.intp).T)] = False
         # From a centre to the nearest centre of an occupied cell, whose point is at most half a diagonal off.
-        field = ndimage.distance_transform_edt(empty) * cell - np.sqrt(3.0) / 2.0 * cell
-        return _Cloud(points, cKDTree(points), origin, cell, field)
+        field = (ndimage.distance_transform_edt(empty) - np.sqrt(3.0) / 2.0 - ROUNDING) * cell
+        return _Cloud(points, cKDTree(points), origin, cell, field.astype(np.float32))
 
     def at_least(self, points: Float64Array) -> Float64Array:
         """(N,) lower bounds of the distances from points (N, 3) to the cloud."""

@@ -88,6 +88,51 @@ def test_the_figures_make_sense(table):
     assert rows["nearest"]["unseen_error"] < rows["observed"]["unseen_error"]
 
 
+def test_a_checkpoint_beside_a_baseline_with_pictures(data, tmp_path, capsys):
+    """A network that finds nothing: what the views prove is left, and all figures."""
+    import torch
+
+    from gena3d_core.checkpoints.presets import random_bundle
+    from gena3d_core.checkpoints.save import save_bundle
+
+    bundle = random_bundle("tiny")
+    with torch.no_grad():
+        *_, weight, bias = bundle.modules["sparse_structure_decoder"].parameters()
+        weight.zero_()
+        bias.fill_(-2.0)
+    save_bundle(bundle, tmp_path / "tiny")
+    pooled = torch.nn.Sequential(torch.nn.AvgPool2d(100), torch.nn.Flatten())
+    torch.jit.trace(pooled, torch.zeros(1, 3, 299, 299)).save(str(tmp_path / "pooled.pt"))
+    options = [
+        "--views",
+        "1",
+        "--occlusion",
+        "0",
+        "--objects",
+        "egg",
+        "--jobs",
+        "1",
+        "--baselines",
+        "hull",
+        "--draws",
+        "2",
+    ]
+    options += ["--checkpoint", str(tmp_path / "tiny"), "--steps", "2", "--compare", f"again={tmp_path / 'tiny'}"]
+    options += ["--inception", str(tmp_path / "pooled.pt"), "--json", str(tmp_path / "rows.json")]
+    assert main(["evaluate", "objects", str(data), *options]) == 0
+    rows = {row["method"]: row for row in json.loads((tmp_path / "rows.json").read_text())["rows"]}
+    assert list(rows) == ["hull", "edge", "again"]
+    assert all(row["objects"] == 1 and row["fid"] >= 0 and math.isfinite(row["kid"]) for row in rows.values())
+    edge = rows["edge"]
+    assert edge["failed"] == 0
+    assert edge["free_space_violation"] < 0.02
+    assert edge["observed_coverage"] > 0.95
+    assert 0 <= edge["ece"] <= 1
+    assert edge["reliability"]
+    assert rows["hull"]["ece"] is None
+    assert "FID" in capsys.readouterr().out
+
+
 class Perfect:
     """Knows the truth, or fails: stands for a generator of which the figures are known."""
 
