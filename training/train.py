@@ -1,4 +1,7 @@
-"""`python -m training.train RECIPE [key=value ...]`: train one network; started again, a run goes on where it was."""
+"""`python -m training.train RECIPE [key=value ...]`: train one network; started again, a run goes on where it was.
+
+On several accelerators: `torchrun --nproc-per-node 8 -m training.train flow_paper data=DIR out=DIR`.
+"""
 
 from __future__ import annotations
 

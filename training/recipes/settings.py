@@ -23,7 +23,8 @@ class Recipe:
     held_out           share of the objects (of the training split) that is kept for the evaluation of the run
     evaluate_count     how many held-out examples are evaluated, every evaluate_minutes and at the end
     repeat_everyday    how often an object that is not procedural comes in an epoch
-    threads            of the processor; 0: torch's choice
+    threads            of the processor; 0: torch's choice. Where other programs keep the cores busy, 1 is several times
+                       faster than 2, which wait for one another
     overfit_one        train on the first example only, evaluate on it: the first test of any change
     """
 
