@@ -23,6 +23,8 @@ NARROW_FACES = 4
 """An empty voxel with so many filled neighbours is treated alike: surfaces halfway to them would fill half of it."""
 DEPTH_NOISE_M = 0.005
 """What depth cameras at table distance err by, beside poses: a surface this near to the measured one agrees with it."""
+COARSE_MARGIN = 2.0
+"""Voxels are coarse against the noise of depth where the margin is less than so many of them."""
 FRAGMENT_SHARE = 0.02
 """Pieces with less than this share of the voxels of the largest are fragments, left over from carving."""
 FRAGMENT_OBSERVED = 0.005
@@ -95,16 +97,18 @@ def make_consistent(logits: np.ndarray, evidence: Evidence) -> Float32Array:
     fragments may take observed voxels with them (`FRAGMENT_OBSERVED`).
     """
     made = np.clip(np.asarray(logits, dtype=np.float32), -LIMIT, LIMIT)
-    cleared = evidence.empty & (made > 0)
-    made[evidence.empty] = -LIMIT
-    narrow = evidence.empty & (_filled_faces(made > 0) >= NARROW_FACES)
-    if cleared.any() or narrow.any():
-        beside = ndimage.binary_dilation(cleared | narrow, structure=TOUCHING)
+    empty = evidence.empty | _burying(made > 0, evidence)
+    cleared = empty & (made > 0)
+    made[empty] = -LIMIT
+    narrow = empty & (_filled_faces(made > 0) >= NARROW_FACES)
+    kept_out = (cleared & evidence.empty) | narrow
+    if kept_out.any():
+        beside = ndimage.binary_dilation(kept_out, structure=TOUCHING)
         made[beside] = np.minimum(made[beside], BESIDE_CLEARED)
     missed = np.zeros_like(evidence.surface)
     missed[evidence.surface] = _nearest_occupied(made > 0, evidence.surface)[0] > evidence.margin
     if missed.any():
-        filled = ndimage.binary_dilation(missed) & ~evidence.empty
+        filled = ndimage.binary_dilation(missed) & ~empty
         made[filled] = np.maximum(made[filled], FILLED)
     made[_fragments(made > 0, evidence)] = -LIMIT
     return made
@@ -124,6 +128,23 @@ def grid_centers_m(S_world_grid: np.ndarray, resolution: int) -> Float64Array:
     """(R, R, R, 3) voxel centres of the grid [-0.5, 0.5]³ in the world, metres."""
     centers = voxels.voxel_centers(np.full(3, -0.5), 1.0 / resolution, (resolution,) * 3)
     return transforms.apply(S_world_grid, centers)
+
+
+def _burying(occupied: BoolArray, evidence: Evidence) -> BoolArray:
+    """(R, R, R) bool: occupied voxels right in front of observed ones that they bury.
+
+    Carving stops short of the measured surface, by about a voxel where voxels are coarser than the noise: what samples
+    fill there lies before the surface. Front is where free space is nearer.
+    """
+    if evidence.free is None or evidence.margin >= COARSE_MARGIN or not evidence.free.any():
+        return np.zeros_like(occupied)
+    filled = occupied & ~evidence.empty
+    buried = evidence.surface & (_filled_faces(filled) == 6)
+    if not buried.any():
+        return buried
+    to_free = ndimage.distance_transform_edt(~evidence.free).astype(np.float32)
+    behind = ndimage.maximum_filter(np.where(buried, to_free, np.float32(0.0)), size=3)
+    return filled & ~evidence.surface & (to_free <= behind - 0.5)
 
 
 def _filled_faces(occupied: BoolArray) -> np.ndarray:
