@@ -16,10 +16,10 @@ import numpy as np
 
 from gena3d_core.errors import DataFormatError, InputError
 from gena3d_core.geometry import mesh as mesh_ops
+from gena3d_core.meshing.solid_closing import LONGEST_SIDE, close_mesh, normalise, refined
 
 from .mesh_files import COLORED_EDGE, SUFFIXES, load_surface
 from .meshes import TrainingMesh
-from .watertight import LONGEST_SIDE, close_mesh, normalise, refined
 
 UPS = ("y", "z")
 Z_UP_SUFFIXES = (".ply", ".stl", ".off")

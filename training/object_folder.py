@@ -12,10 +12,10 @@ from types import MappingProxyType
 import numpy as np
 
 from gena3d_core.errors import DataFormatError, InputError
+from gena3d_core.meshing.solid_closing import close_mesh, normalise
 from gena3d_core.types import Mesh
 
 from .meshes import TrainingMesh
-from .watertight import close_mesh, normalise
 
 INDEX = "objects.csv"
 COLUMNS = ("id", "category", "scale_m", "split", "shard", "index")

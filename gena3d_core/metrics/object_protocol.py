@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import InputError
-from ..geometry.solid_voxelization import is_solid
-from ..meshing.watertight import make_watertight
+from ..meshing.solid_closing import close_mesh, normalise
 from ..simulation.example_settings import ExampleSettings, evaluation_settings, with_text_settings
 from ..simulation.object_example import ObjectExample, make_example
 from ..types import Mesh
@@ -61,11 +60,6 @@ def example_seed(seed: int, object_id: str, condition: Condition) -> int:
     return zlib.crc32(f"{seed}/{object_id}/{condition.occlusion:.6f}".encode())
 
 
-def closed(mesh: Mesh) -> Mesh:
-    """The mesh itself if it bounds a volume, else a solid around it. Raises `InputError` if there is none."""
-    return mesh if is_solid(mesh) else make_watertight(mesh)
-
-
 def evaluation_example(mesh: Mesh, settings: ExampleSettings, seed: int, scale_m: float | None) -> ObjectExample:
-    """The example of a mesh in the unit cube, which need not be closed. Raises `InputError` if it makes none."""
-    return make_example(closed(mesh), settings, seed, scale_m=scale_m)
+    """The example of a mesh in the unit cube, which is closed as for training. Raises `InputError` if it makes none."""
+    return make_example(normalise(close_mesh(mesh)), settings, seed, scale_m=scale_m)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from gena3d_core.errors import InputError
 from gena3d_core.geometry.mesh import concatenate, make_mesh, select_faces, transformed
 from gena3d_core.geometry.transforms import rigid
-from gena3d_core.metrics.surface_distance import MeasuredSurface, distance_to_triangles
+from gena3d_core.geometry.triangles import distance_to_triangles
+from gena3d_core.metrics.surface_distance import MeasuredSurface
 from gena3d_core.metrics.voxels import enclosed, voxel_iou
 from gena3d_core.simulation.primitives import box, sphere
 

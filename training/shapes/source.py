@@ -10,9 +10,9 @@ from manifold3d import Manifold
 from numpy.random import Generator
 
 from gena3d_core.errors import InputError
+from gena3d_core.meshing.solid_closing import LONGEST_SIDE, normalise
 
 from ..meshes import PROCEDURAL, TrainingMesh
-from ..watertight import LONGEST_SIDE, normalise
 from . import composed, flat, organic, turned
 from .looks import painted, triangulated
 

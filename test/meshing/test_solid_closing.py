@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from gena3d_core.errors import InputError
 from gena3d_core.geometry.mesh import bounds, concatenate, face_components, make_mesh, select_faces, transformed, volume
 from gena3d_core.geometry.solid_voxelization import is_solid, solid_occupancy
+from gena3d_core.geometry.triangles import distance_to_triangles
+from gena3d_core.meshing.solid_closing import close_mesh, normalise, refined, wrap
 from gena3d_core.simulation.primitives import make_primitive
 from gena3d_core.types import Mesh
-from training.watertight import close_mesh, distance_to_triangles, normalise, refined, wrap
 
 SEEDS = st.integers(0, 2**32 - 1)
 

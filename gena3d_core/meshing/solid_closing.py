@@ -9,14 +9,15 @@ import trimesh
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from gena3d_core.errors import InputError
-from gena3d_core.geometry import mesh as mesh_ops
-from gena3d_core.geometry import transforms
-from gena3d_core.geometry.solid_voxelization import is_solid
-from gena3d_core.meshing.cleaning import boundary_loops, fill_holes
-from gena3d_core.meshing.simplification import simplify, with_nearest_attributes
-from gena3d_core.meshing.surface import surface_from_occupancy
-from gena3d_core.types import Float64Array, Mesh
+from ..errors import InputError
+from ..geometry import mesh as mesh_ops
+from ..geometry import transforms
+from ..geometry.solid_voxelization import is_solid
+from ..geometry.triangles import distance_to_triangles
+from ..types import Mesh
+from .cleaning import boundary_loops, fill_holes
+from .simplification import simplify, with_nearest_attributes
+from .surface import surface_from_occupancy
 
 LONGEST_SIDE = 0.98
 """Longest side of the bounding box of a normalised mesh."""
@@ -120,25 +121,6 @@ def wrap(mesh: Mesh, resolution: int = WRAP_RESOLUTION) -> Mesh:
     solid = np.where(outside | ~free, SHELL_VOXELS - distance, 1.0)
     surface = surface_from_occupancy(solid, voxel, transforms.rigid(t=origin), level=0.0)
     return with_nearest_attributes(surface, mesh)
-
-
-def distance_to_triangles(points: np.ndarray, triangles: np.ndarray) -> Float64Array:
-    """(N,) distance of each of `points` (N, 3) to its own triangle (N, 3, 3)."""
-    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
-    normal = np.cross(b - a, c - a)
-    squared_area = np.einsum("ni,ni->n", normal, normal)
-    inside = squared_area > 0
-    result = np.full(len(points), np.inf)
-    for start, end in ((a, b), (b, c), (c, a)):
-        edge, offset = end - start, points - start
-        length = np.einsum("ni,ni->n", edge, edge)
-        along = np.einsum("ni,ni->n", offset, edge)
-        share = np.clip(np.divide(along, length, out=np.zeros_like(length), where=length > 0), 0.0, 1.0)
-        result = np.minimum(result, np.linalg.norm(offset - share[:, None] * edge, axis=1))
-        inside &= np.einsum("ni,ni->n", np.cross(edge, offset), normal) >= 0
-    height = np.abs(np.einsum("ni,ni->n", points - a, normal))
-    plane = np.divide(height, np.sqrt(squared_area), out=np.full_like(height, np.inf), where=squared_area > 0)
-    return np.where(inside, np.minimum(plane, result), result)
 
 
 def _capped(mesh: Mesh, extent: float) -> Mesh:
