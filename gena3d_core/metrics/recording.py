@@ -33,6 +33,9 @@ class RecordingConfig:
     f_threshold_m: float = 0.01
     visible_tolerance_m: float = 0.03
     """A reference point is seen by a frame when the frame's depth there is within this of it: drift of the poses."""
+    unseen_tolerance_m: float = 0.015
+    """It counts as unseen where no frame's depth is this near to it: less, since walls and far sides of small objects
+    lie within the worst drift of what is seen."""
     match_threshold_m: float = 0.03
     """Distance at which points count when reconstructed objects are matched to references."""
     min_match: float = 0.5
@@ -192,6 +195,7 @@ def score_set(
     visible = {name: visible_points(points, views, config.visible_tolerance_m) for name, points in references.items()}
     seen = {name: points[visible[name]] for name, points in references.items()}
     seen = {name: points for name, points in seen.items() if len(points) >= 50}
+    unseen = ~visible_points(references[wanted.object], views, config.unseen_tolerance_m)
     matches = _match(clouds, seen, references, config)
     found = matches.get(wanted.object)
     nan = float("nan")
@@ -206,7 +210,7 @@ def score_set(
             "precision": scores.precision,
             "recall": scores.recall,
             "f_score_shifted": shifted_f_score(points, truth, config),
-            **_whole_scores(whole[found], references[wanted.object], visible[wanted.object], config),
+            **_whole_scores(whole[found], references[wanted.object], unseen, config),
         }
     return RecordingRow(
         object=wanted.object,
@@ -214,7 +218,7 @@ def score_set(
         set=wanted.set,
         frames=wanted.frames,
         found=found is not None,
-        unseen_share=float((~visible[wanted.object]).mean()),
+        unseen_share=float(unseen.mean()),
         objects=len(clouds),
         false_objects=_count_false(clouds, matches, references, config),
         **row,
@@ -222,13 +226,13 @@ def score_set(
 
 
 def _whole_scores(
-    points: np.ndarray, reference: np.ndarray, visible: BoolArray, config: RecordingConfig
+    points: np.ndarray, reference: np.ndarray, unseen: BoolArray, config: RecordingConfig
 ) -> dict[str, float]:
     """Completeness of the unseen part of a reference and precision of the whole surface (N, 3); NaN where undefined."""
     if not len(points):
         return {"unseen_completeness": 0.0, "mesh_precision": float("nan")}
-    unseen = reference[~visible]
-    near = nearest_distances(unseen, points) < config.f_threshold_m if len(unseen) else np.array([float("nan")])
+    hidden = reference[unseen]
+    near = nearest_distances(hidden, points) < config.f_threshold_m if len(hidden) else np.array([float("nan")])
     precision = nearest_distances(points, reference) < config.f_threshold_m
     return {"unseen_completeness": float(near.mean()), "mesh_precision": float(precision.mean())}
 

@@ -20,7 +20,7 @@ def view(solids):
 
 def row_of(view, observed, whole, reference=None):
     reference = ball(6000) if reference is None else reference
-    config = RecordingConfig(visible_tolerance_m=0.01, f_threshold_m=0.005)
+    config = RecordingConfig(visible_tolerance_m=0.01, unseen_tolerance_m=0.01, f_threshold_m=0.005)
     return score_set(SparseSet("ball", (0,)), [observed], {"ball": reference}, [view], config, whole=[whole])
 
 
