@@ -22,7 +22,7 @@ SSIM_WINDOW = 7
 
 @dataclass(frozen=True)
 class ImageScores:
-    """psnr in decibel and ssim in [-1, 1], mean over the views; lpips by a network that the user supplies, or NaN."""
+    """psnr in decibel and ssim in [-1, 1], mean over the views."""
 
     psnr: float
     ssim: float

@@ -168,6 +168,7 @@ def test_failures_count_as_empty_results(data):
     assert len({line.count("|") for line in lines}) == 1
 
 
+@pytest.mark.slow
 def test_processes_change_nothing(data):
     from functools import partial
 
