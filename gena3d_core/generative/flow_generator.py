@@ -187,7 +187,8 @@ def make_flow_generator(
     """Generator over the checkpoint called `checkpoint`: a family, a folder, a file or a Hugging Face repository.
 
     allow_download: fetch files from the hub; else nothing is fetched. dtype: 'float32', 'bfloat16' or 'float16' of
-    the matrix products; None: as stored, float32 on a CPU. max_memory: such as '6GB'. Raises `InputError` and `DataFormatError` for what cannot be loaded.
+    the matrix products; None: as stored, float32 on a CPU. max_memory: such as '6GB'. Raises `InputError` and
+    `DataFormatError` for what cannot be loaded.
     """
     settings = SamplingSettings(
         steps, guidance_strength, method, fusion, None if max_memory is None else parse_bytes(max_memory)
