@@ -22,10 +22,11 @@ from .datasets import Split, open_split
 from .distributed import Processes, join_processes
 from .loop import train
 from .objectives_flow import FlowTask
+from .objectives_unet import UnetTask
 from .objectives_vae import VaeTask
 from .provenance import commit
 from .recipes import RECIPES, make_recipe
-from .recipes.settings import FlowRecipe, Recipe, VaeRecipe
+from .recipes.settings import FlowRecipe, Recipe, UnetRecipe, VaeRecipe
 from .task import Task
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -80,6 +81,8 @@ def make_task(
     """The task of the recipe's kind."""
     if isinstance(recipe, VaeRecipe):
         return VaeTask(recipe, split, device)
+    if isinstance(recipe, UnetRecipe):
+        return UnetTask(recipe, split, device)
     assert isinstance(recipe, FlowRecipe)
     task = FlowTask(recipe, split, device, rank=processes.rank, world=processes.count, cancelled=stopped)
     processes.barrier()

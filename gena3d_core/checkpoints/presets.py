@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError
+from ..models.completion_unet import CompletionUNet, CompletionUNetConfig
 from ..models.image_encoders.dinov2 import DinoV2, DinoV2Config
 from ..models.image_encoders.small import SmallEncoder, SmallEncoderConfig
 from ..models.sparse_structure_flow import SparseStructureFlow, SparseStructureFlowConfig
@@ -83,6 +84,22 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 """tiny: seconds to train, for tests; edge: what a CPU can sample; full: GENA3D over TRELLIS-image-large."""
+
+UNETS: dict[str, CompletionUNetConfig] = {
+    "tiny": CompletionUNetConfig(64, (16, 24), patch_size=8),
+    "edge": CompletionUNetConfig(64, (64, 192, 288)),
+}
+"""The feed-forward baseline in the sizes of the presets; edge: as many parameters as all networks of that preset."""
+
+
+def random_unet(size: str, *, seed: int = 0) -> ModelBundle:
+    """The feed-forward baseline with random weights. Raises `InputError` for an unknown size."""
+    if size not in UNETS:
+        raise InputError(f"there is no U-Net of size '{size}', one of {', '.join(UNETS)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = CompletionUNet(UNETS[size]).eval()
+    return ModelBundle("edge", f"random weights (U-Net, {size})", {"completion_unet": network}, frame="observed")
 
 
 def random_bundle(

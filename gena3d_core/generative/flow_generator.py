@@ -17,20 +17,20 @@ from ..types import (
     CompletedObject,
     Mesh,
     ObjectObservation,
-    OccupancyEstimate,
     ProgressCallback,
     check_cancelled,
 )
 from .conditions import encode_condition
 from .consistency import Evidence, gather_evidence
 from .detail import detailed_meshes
-from .hypotheses import calibrated, with_confidence
+from .hypotheses import calibrated
 from .inputs import ObjectInputs, prepare_inputs
 from .memory import parse_bytes
-from .object_shape import ObjectShape, shape_mesh, shape_of_samples
+from .object_shape import ObjectShape, completed_object, shape_mesh, shape_of_samples
 from .rows import take_objects
 from .settings import SamplingSettings, StageSampler, stage_sampler
 from .structure import sample_structures
+from .unet_generator import UNET, UnetGenerator
 
 Detail = Literal["auto", "structure", "full"]
 """structure: surface of the occupancy logits; full: structured latents and the mesh decoder; auto: full if it can."""
@@ -110,10 +110,7 @@ class FlowGenerator:
             if not len(mesh.faces):
                 failures[item.id] = "the mesh decoder gave no surface: try another seed, or --detail structure"
                 continue
-            mesh = with_confidence(mesh, shape.probability, None if known is None else known.surface)
-            S_world_mesh = None if known is None else S_world_grid
-            estimate = OccupancyEstimate(shape.probability, S_world_mesh)
-            completed.append(CompletedObject(item.id, mesh, S_world_mesh, shape.residuals, estimate))
+            completed.append(completed_object(item, mesh, shape, known, S_world_grid))
         if failures:
             raise IncompleteError(completed, failures)
         return completed
@@ -183,8 +180,10 @@ def make_flow_generator(
     max_memory: str | None = None,
     detail: Detail = "auto",
     max_views: int = 20,
-) -> FlowGenerator:
+) -> FlowGenerator | UnetGenerator:
     """Generator over the checkpoint called `checkpoint`: a family, a folder, a file or a Hugging Face repository.
+
+    A checkpoint of the feed-forward baseline gives an `UnetGenerator`, which has no use for options of sampling.
 
     allow_download: fetch files from the hub; else nothing is fetched. dtype: 'float32', 'bfloat16' or 'float16' of
     the matrix products; None: as stored, float32 on a CPU. max_memory: such as '6GB'. Raises `InputError` and
@@ -200,7 +199,13 @@ def make_flow_generator(
         image_encoder=image_encoder,
         allow_download=allow_download,
     )
-    return FlowGenerator(bundle, settings=settings, detail=detail, max_views=max_views)
+    if UNET not in bundle.modules:
+        return FlowGenerator(bundle, settings=settings, detail=detail, max_views=max_views)
+    if settings != SamplingSettings() or detail == "full":
+        raise InputError(
+            f"{bundle.source} is a feed-forward network: it takes no options of sampling, memory or detail"
+        )
+    return UnetGenerator(bundle, max_views=max_views)
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..meshing.occupancy_surface import surface_from_logits
 from ..meshing.resting import rest_on_plane
-from ..types import Float32Array, Mesh, SupportPlane
+from ..types import CompletedObject, Float32Array, Mesh, ObjectObservation, OccupancyEstimate, SupportPlane
 from .consistency import Evidence, disagreement, make_consistent
-from .hypotheses import most_typical, occupancy_probability
+from .hypotheses import most_typical, occupancy_probability, with_confidence
 
 REST_VOXELS = 1.0
 """What sinks into the support plane by at most so many voxels ends on it."""
@@ -59,3 +59,13 @@ def shape_mesh(shape: ObjectShape, support: SupportPlane | None, S_world_grid: n
     if support is None:
         return mesh
     return rest_on_plane(mesh, support, S_world_grid, REST_VOXELS / len(shape.logits))
+
+
+def completed_object(
+    observation: ObjectObservation, mesh: Mesh, shape: ObjectShape, evidence: Evidence | None, S_world_grid: np.ndarray
+) -> CompletedObject:
+    """The object of `mesh` (grid frame) with its confidence; without evidence its grid has no place in the world."""
+    mesh = with_confidence(mesh, shape.probability, None if evidence is None else evidence.surface)
+    S_world_mesh = None if evidence is None else S_world_grid
+    estimate = OccupancyEstimate(shape.probability, S_world_mesh)
+    return CompletedObject(observation.id, mesh, S_world_mesh, shape.residuals, estimate)

@@ -9,7 +9,7 @@ from typing import Any
 from gena3d_core.errors import InputError
 
 from .overrides import parse_overrides
-from .settings import FlowRecipe, Recipe, VaeRecipe
+from .settings import FlowRecipe, Recipe, UnetRecipe, VaeRecipe
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ RECIPES: dict[str, NamedRecipe] = {
     "flow_edge": NamedRecipe(
         FlowRecipe,
         {"batch": 32, "hours": 8.0, "learning_rate": 5e-4, "warmup_steps": 500, "ema_decay": 0.9995, "variants": 4},
+    ),
+    "unet_tiny": NamedRecipe(UnetRecipe, {"preset": "tiny", "batch": 8, "warmup_steps": 10, "ema_decay": 0.95}),
+    "unet_edge": NamedRecipe(
+        UnetRecipe,
+        {"batch": 32, "hours": 4.0, "learning_rate": 5e-4, "warmup_steps": 500, "ema_decay": 0.999},
     ),
     "flow_paper": NamedRecipe(
         FlowRecipe,

@@ -142,6 +142,17 @@ class FlowRecipe(Recipe):
             raise InputError("vae is missing: give vae=FOLDER, the result of a VAE recipe")
 
 
+@dataclass(frozen=True)
+class UnetRecipe(Recipe):
+    """The feed-forward baseline, from partial clouds to occupancy.
+
+    preset           a name of `gena3d_core.checkpoints.presets.UNETS`
+    reconstruction   a name of `gena3d_core.objectives.RECONSTRUCTION`; bce makes its sigmoids probabilities
+    """
+
+    reconstruction: Literal["dice", "bce", "l1"] = "bce"
+
+
 def check_shares(recipe: Recipe, *names: str) -> None:
     """Raise `InputError` unless the fields lie in [0, 1]."""
     for name in names:
