@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,8 @@ class Rise(nn.Module):
 class CompletionUNet(nn.Module):
     """Partial cloud (B, 1, R, R, R) of zeros and ones -> occupancy logits (B, 1, R, R, R) float32."""
 
+    blocks: Any  # a ModuleDict of lists of layers, whose items mypy cannot know
+
     def __init__(self, config: CompletionUNetConfig) -> None:
         """Raises `InputError` for a resolution that the levels do not divide, and for widths below 1."""
         super().__init__()
@@ -101,14 +104,14 @@ class CompletionUNet(nn.Module):
     def _trunk(self, h: Tensor) -> Tensor:
         """(B, C, R / p, R / p, R / p) -> same shape: down to the coarsest level and up again."""
         finer = []
-        for level, block in enumerate(self.blocks["down"]):  # type: ignore[arg-type]  # a ModuleList
+        for level, block in enumerate(self.blocks["down"]):
             h = block(h)
             if level + 1 < len(self.config.channels):
                 finer.append(h)
-                h = self.blocks["sink"][level](h)  # type: ignore[index]
+                h = self.blocks["sink"][level](h)
         h = self.blocks["middle"](h)
         for level in reversed(range(len(finer))):
-            h = self.blocks["up"][level](self.blocks["rise"][level](h, finer[level]))  # type: ignore[index]
+            h = self.blocks["up"][level](self.blocks["rise"][level](h, finer[level]))
         return h
 
 

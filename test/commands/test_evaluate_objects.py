@@ -133,6 +133,24 @@ def test_a_checkpoint_beside_a_baseline_with_pictures(data, tmp_path, capsys):
     assert "FID" in capsys.readouterr().out
 
 
+def test_the_feed_forward_network_beside_a_baseline(data, tmp_path):
+    from gena3d_core.checkpoints.presets import random_unet
+    from gena3d_core.checkpoints.save import save_bundle
+
+    save_bundle(random_unet("tiny"), tmp_path / "network")
+    options = "--views 1 --occlusion 0 --objects egg --jobs 1 --baselines hull --no-sets --draws 2".split()
+    options += ["--compare", f"unet={tmp_path / 'network'}", "--json", str(tmp_path / "rows.json")]
+    assert main(["evaluate", "objects", str(data), *options]) == 0
+    rows = {row["method"]: row for row in json.loads((tmp_path / "rows.json").read_text())["rows"]}
+    assert {"hull", "unet"} <= set(rows)
+    unet = rows["unet"]
+    assert unet["failed"] == unet["skipped"] == 0
+    assert unet["objects"] == 1
+    assert unet["free_space_violation"] < 0.02
+    assert unet["observed_coverage"] > 0.95
+    assert 0 <= unet["ece"] <= 1
+
+
 class Perfect:
     """Knows the truth, or fails: stands for a generator of which the figures are known."""
 
