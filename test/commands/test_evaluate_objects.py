@@ -138,7 +138,8 @@ def test_the_feed_forward_network_beside_a_baseline(data, tmp_path):
     from gena3d_core.checkpoints.save import save_bundle
 
     save_bundle(random_unet("tiny"), tmp_path / "network")
-    options = "--views 1 --occlusion 0 --objects egg --jobs 1 --baselines hull --no-sets --draws 2".split()
+    options = ["--views", "1", "--occlusion", "0", "--objects", "egg", "--jobs", "1"]
+    options += ["--baselines", "hull", "--no-sets", "--draws", "2"]
     options += ["--compare", f"unet={tmp_path / 'network'}", "--json", str(tmp_path / "rows.json")]
     assert main(["evaluate", "objects", str(data), *options]) == 0
     rows = {row["method"]: row for row in json.loads((tmp_path / "rows.json").read_text())["rows"]}
