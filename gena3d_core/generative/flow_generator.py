@@ -24,7 +24,7 @@ from .conditions import encode_condition
 from .consistency import Evidence, gather_evidence
 from .detail import detailed_meshes
 from .hypotheses import calibrated
-from .inputs import ObjectInputs, prepare_inputs
+from .inputs import ObjectInputs, prepare_inputs, without_clouds
 from .memory import parse_bytes
 from .object_shape import ObjectShape, completed_object, shape_mesh, shape_of_samples
 from .rows import take_objects
@@ -48,9 +48,12 @@ class FlowGenerator:
         settings: SamplingSettings | None = None,
         detail: Detail = "auto",
         max_views: int = 20,
+        use_cloud: bool = True,
     ) -> None:
-        """Raises `InputError` if the checkpoint lacks a network that `detail` needs."""
+        """use_cloud: whether the network sees the partial cloud (GENA3D's stereo condition), which places the grid in
+        any case. Raises `InputError` if the checkpoint lacks a network that `detail` needs."""
         self.bundle, self.settings, self.max_views = bundle, settings or SamplingSettings(), max_views
+        self.use_cloud = use_cloud
         needed = ["sparse_structure_flow", "sparse_structure_decoder"]
         refine = ["structured_latent_flow", "mesh_decoder"]
         self.full = detail == "full" or (detail == "auto" and all(role in bundle.modules for role in refine))
@@ -75,7 +78,8 @@ class FlowGenerator:
             return []
         check_cancelled(cancelled)
         inputs = prepare_inputs(observations, self.image_size, self.resolution, self.bundle.frame, self.max_views)
-        condition = encode_condition(self.bundle, inputs, self.device)
+        shown = inputs if self.use_cloud else without_clouds(inputs)
+        condition = encode_condition(self.bundle, shown, self.device)
         seeds = [object_seed(seed, item.id, number) for item in observations for number in range(hypotheses)]
         objects = torch.arange(len(observations)).repeat_interleave(hypotheses)
 
@@ -180,6 +184,7 @@ def make_flow_generator(
     max_memory: str | None = None,
     detail: Detail = "auto",
     max_views: int = 20,
+    use_cloud: bool = True,
 ) -> FlowGenerator | UnetGenerator:
     """Generator over the checkpoint called `checkpoint`: a family, a folder, a file or a Hugging Face repository.
 
@@ -200,10 +205,11 @@ def make_flow_generator(
         allow_download=allow_download,
     )
     if UNET not in bundle.modules:
-        return FlowGenerator(bundle, settings=settings, detail=detail, max_views=max_views)
-    if settings != SamplingSettings() or detail == "full":
+        return FlowGenerator(bundle, settings=settings, detail=detail, max_views=max_views, use_cloud=use_cloud)
+    if settings != SamplingSettings() or detail == "full" or not use_cloud:
         raise InputError(
-            f"{bundle.source} is a feed-forward network: it takes no options of sampling, memory or detail"
+            f"{bundle.source} is a feed-forward network on the partial cloud: it takes no options of sampling, memory "
+            "or detail, and needs the cloud"
         )
     return UnetGenerator(bundle, max_views=max_views)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -76,6 +76,11 @@ def prepare_inputs(
         np.array(has_cloud),
         np.stack(grids),
     )
+
+
+def without_clouds(inputs: ObjectInputs) -> ObjectInputs:
+    """The same without partial clouds; the grids stay where they are."""
+    return replace(inputs, clouds=np.zeros_like(inputs.clouds), has_cloud=np.zeros_like(inputs.has_cloud))
 
 
 def _visible_pixels(observation: ObjectObservation) -> np.ndarray:

@@ -19,10 +19,14 @@ VISIBLE_SPREAD = 0.15
 
 @dataclass(frozen=True)
 class Condition:
-    """views: pictures of the object; occlusion: share of its surface that is hidden, in [0, 1)."""
+    """views: pictures of the object; occlusion: share of its surface that is hidden, in [0, 1).
+
+    changes: `key=value` changes of the examples' settings, on top of those of a whole evaluation
+    """
 
     views: int
     occlusion: float
+    changes: tuple[str, ...] = ()
 
 
 def _surface(condition: Condition) -> ExampleSettings:
@@ -52,11 +56,12 @@ def example_settings(protocol: str, condition: Condition, changes: Sequence[str]
     if condition.views < 1 or not 0.0 <= condition.occlusion < 1.0:
         raise InputError(f"an example needs at least one view and an occlusion in [0, 1), got {condition}")
     settings = replace(PROTOCOLS[protocol][1](condition), free_space_resolution=FREE_SPACE_RESOLUTION)
-    return with_text_settings(settings, changes)
+    return with_text_settings(settings, (*changes, *condition.changes))
 
 
 def example_seed(seed: int, object_id: str, condition: Condition) -> int:
-    """Seed of an example, of the object and the occlusion alone: fewer views are then the first of those of more."""
+    """Seed of an example, of the object and the occlusion alone: fewer views are then the first of those of more, and
+    what changes the settings changes nothing else."""
     return zlib.crc32(f"{seed}/{object_id}/{condition.occlusion:.6f}".encode())
 
 
