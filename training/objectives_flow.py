@@ -255,6 +255,7 @@ def starting_bundle(recipe: FlowRecipe, device: torch.device) -> ModelBundle:
             stereo_attention=recipe.stereo,
             gating=recipe.gating,
             fusion_norm=recipe.fusion_norm,
+            aligned_stereo=recipe.aligned_stereo,
         )
         bundle = replace(bundle, modules={**bundle.modules, "sparse_structure_flow": SparseStructureFlow(config)})
         with torch.random.fork_rng(devices=[]):

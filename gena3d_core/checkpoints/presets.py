@@ -53,11 +53,14 @@ def _flow(resolution: int, width: int, context: int, blocks: int, heads: int, **
     )
 
 
+OWN = {"share_mod": True, "geometry_positions": True, "aligned_stereo": True}
+"""What helps where the partial cloud lies in the grid of the object."""
+
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         "observed",
         SmallEncoderConfig(image_size=32, in_channels=5, stem=(8, 16), width=24, depth=1, heads=2),
-        _flow(4, 48, 24, 2, 4, channels=8, share_mod=True, geometry_positions=True),
+        _flow(4, 48, 24, 2, 4, channels=8, **OWN),
         latent_channels=8,
         vae_channels=(8, 16),
         vae_blocks=1,
@@ -67,7 +70,7 @@ PRESETS: dict[str, Preset] = {
     "edge": Preset(
         "observed",
         SmallEncoderConfig(in_channels=5),
-        _flow(8, 256, 192, 7, 8, channels=16, patch_size=2, share_mod=True, geometry_positions=True),
+        _flow(8, 256, 192, 7, 8, channels=16, patch_size=2, **OWN),
         latent_channels=16,
         vae_channels=(48, 96),
         vae_blocks=1,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..nn.blocks import TransformerBlock
-from ..nn.layers import Context, CrossAttention
+from ..nn.layers import AlignedContext, Context, CrossAttention
 from ..nn.packing import Packing, pack
 
 MASK_EPS = 1e-6
@@ -125,6 +125,10 @@ VIEW_TOKENS: dict[str, Callable[[ViewTokens], tuple[Tensor | None, Tensor | None
 """Cross-attention to the views -> its tokens and their bias."""
 
 
+STEREO = ("stereo_attn", "aligned_stereo")
+"""What reads the tokens of the partial cloud."""
+
+
 def project_condition(
     block: TransformerBlock, condition: FlowCondition, geometry_tokens: Tensor | None
 ) -> dict[str, Context | Tensor]:
@@ -135,7 +139,7 @@ def project_condition(
     views, packing = condition.seen
     contexts: dict[str, Context | Tensor] = {}
     for name, operation in cross_attentions(block).items():
-        if name == "stereo_attn":
+        if name in STEREO:
             # Without any cloud the tokens would all be zero.
             contexts[name] = (
                 operation.constant_output() if geometry_tokens is None else operation.project(geometry_tokens)
@@ -146,13 +150,14 @@ def project_condition(
         tokens, bias = VIEW_TOKENS[name](views)
         if tokens is None:
             raise InputError(f"this model has the attention '{name}' to tokens that the views lack: give `occlusion`")
+        assert isinstance(operation, CrossAttention)
         contexts[name] = operation.project(tokens, key_bias=bias, packing=packing, weight=views.weight)
     return contexts
 
 
-def cross_attentions(block: TransformerBlock) -> dict[str, CrossAttention]:
-    """The block's cross-attentions by name."""
-    return {name: op for name, op in block.operations.items() if isinstance(op, CrossAttention)}
+def cross_attentions(block: TransformerBlock) -> dict[str, CrossAttention | AlignedContext]:
+    """The block's operations that read the condition, by name."""
+    return {name: op for name, op in block.operations.items() if isinstance(op, CrossAttention | AlignedContext)}
 
 
 def unconditional(blocks: Sequence[TransformerBlock]) -> list[dict[str, Context | Tensor]]:

@@ -7,7 +7,7 @@ from functools import partial
 
 from ..errors import InputError
 from ..nn.blocks import SubLayer, TransformerBlock
-from ..nn.layers import CrossAttention, FeedForward, GatedCrossAttention, SelfAttention
+from ..nn.layers import AlignedContext, CrossAttention, FeedForward, GatedCrossAttention, SelfAttention
 from ..nn.norms import HeadRMSNorm
 
 ADALN = "adaLN_modulation"
@@ -21,6 +21,8 @@ class FlowBlockConfig:
     fusion_norm          GENA3D eq. 3: layer norm after the fusion of the views, in the attention to the image
     stereo_attention     GENA3D eq. 4-6: attention to the tokens of the partial cloud; zero at the start of training
     gating               whether that attention is gated (eq. 6)
+    aligned_stereo       beyond the paper: each token also gets the partial cloud's token at its own place, for grids
+                         that coincide (the frame "observed"); attention first has to learn where to look
     """
 
     width: int
@@ -34,6 +36,7 @@ class FlowBlockConfig:
     fusion_norm: bool = False
     stereo_attention: bool = False
     gating: bool = True
+    aligned_stereo: bool = False
 
     def __post_init__(self) -> None:
         if self.heads < 1:
@@ -73,7 +76,7 @@ class FlowConfig:
         )
 
 
-BLOCK_OPTIONS = ("share_mod", "occlusion_attention", "fusion_norm", "stereo_attention", "gating")
+BLOCK_OPTIONS = ("share_mod", "occlusion_attention", "fusion_norm", "stereo_attention", "gating", "aligned_stereo")
 """Fields of `FlowBlockConfig` that not every flow model has."""
 
 
@@ -96,6 +99,8 @@ def flow_sublayers(config: FlowBlockConfig) -> list[SubLayer]:
         # Its context are tokens of the flow's own input layer, hence the width.
         kind = GatedCrossAttention if config.gating else CrossAttention
         layers.append(SubLayer("stereo_attn", partial(kind, C, C, H, qk_norm=cross_norm), affine_norm=True))
+    if config.aligned_stereo:
+        layers.append(SubLayer("aligned_stereo", partial(AlignedContext, C, C)))
     layers.append(SubLayer("mlp", partial(FeedForward, C, config.mlp_ratio), modulation=ADALN))
     return layers
 

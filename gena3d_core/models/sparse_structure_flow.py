@@ -31,6 +31,7 @@ class SparseStructureFlowConfig(FlowConfig):
     stereo_attention: bool = False
     gating: bool = True
     geometry_positions: bool = False
+    aligned_stereo: bool = False
 
 
 class SparseStructureFlow(nn.Module):
@@ -73,14 +74,13 @@ class SparseStructureFlow(nn.Module):
     def _geometry_tokens(self, condition: FlowCondition) -> Tensor | None:
         """(B, G, C) tokens of the partial clouds (GENA3D eq. 5), all zero for objects without one; None without any."""
         geometry, present = condition.geometry, condition.has_geometry
-        if not self.config.stereo_attention or geometry is None or (present is not None and not bool(present.any())):
+        wanted = self.config.stereo_attention or self.config.aligned_stereo
+        if not wanted or geometry is None or (present is not None and not bool(present.any())):
             return None
         R = self.config.resolution
-        wanted = (condition.batch, self.config.in_channels, R, R, R)
-        if geometry.shape != wanted or (present is not None and present.shape != wanted[:1]):
-            raise InputError(
-                f"geometry must be {wanted}, got {tuple(geometry.shape)}; has_geometry ({wanted[0]},) bool"
-            )
+        shape = (condition.batch, self.config.in_channels, R, R, R)
+        if geometry.shape != shape or (present is not None and present.shape != shape[:1]):
+            raise InputError(f"geometry must be {shape}, got {tuple(geometry.shape)}; has_geometry ({shape[0]},) bool")
         tokens = self.input_layer(patchify(geometry.to(self.input_layer.weight), self.config.patch_size))
         if self.config.geometry_positions:
             tokens = tokens + self.pos_emb

@@ -194,6 +194,41 @@ class GatedCrossAttention(CrossAttention):
         return super().project(context, key_bias=bias if key_bias is None else bias + key_bias, **packing)
 
 
+class AlignedContext(nn.Module):
+    """A linear map of the context token at each token's own place: for a context on the grid of the stream.
+
+    Projected once like a cross-attention, but there is nothing to look for, so there are no queries.
+    """
+
+    def __init__(self, width: int, context_width: int) -> None:
+        super().__init__()
+        self.to_out = nn.Linear(context_width, width)
+
+    def project(self, context: Tensor) -> Context:
+        """What every token gets: context (P, N, C_context), one entry for each row of the stream."""
+        values = self.to_out(context.to(self.to_out.weight.dtype))[:, :, None]
+        return Context(values, values, len(values))
+
+    def constant_output(self) -> Tensor:
+        """(C,) what an all-zero context gives."""
+        return self.to_out.bias
+
+    def forward(self, x: Tensor, context: Context | Tensor) -> Tensor:
+        """x (B, N, C) -> same shape; see `CrossAttention.forward`."""
+        if isinstance(context, Tensor):
+            return context.expand_as(x)
+        if not isinstance(context, Context):
+            raise InputError(f"an aligned context must be projected, got {type(context).__name__}")
+        values = context.values[:, :, 0]
+        served = context.rows * context.copies
+        if len(x) < served or (context.constant is None and len(x) != served) or values.shape[1:] != x.shape[1:]:
+            raise InputError(f"the context serves {served} rows of {tuple(values.shape[1:])}, not {tuple(x.shape)}")
+        found = values[:, None].expand(-1, context.copies, -1, -1).reshape(served, *x.shape[1:])
+        if context.constant is None:
+            return found
+        return torch.cat([found, context.constant.expand(len(x) - served, *x.shape[1:])])
+
+
 class FeedForward(nn.Module):
     """Two linear layers around a GELU (tanh approximation unless `exact_gelu`)."""
 

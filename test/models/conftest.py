@@ -1,6 +1,6 @@
 """Small stage-1 flow models with parameters that are all at work, and conditions for them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -84,3 +84,12 @@ def make_state() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
         return x, torch.linspace(900.0, 300.0, batch)
 
     return make
+
+
+@pytest.fixture
+def single_thread() -> Iterator[None]:
+    """Bit-equal results need equal sums: how a product is shared among threads depends on its shape."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

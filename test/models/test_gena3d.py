@@ -23,6 +23,8 @@ VARIANTS = {
     "head norms of cross-attention": {**GENA3D, "qk_rms_norm_cross": True},
     "view-wise only": {"fusion_norm": True},
     "patches, shared modulation": {**GENA3D, "patch_size": 2, "share_mod": True},
+    "aligned stereo": {**GENA3D, "geometry_positions": True, "aligned_stereo": True},
+    "aligned stereo alone": {"patch_size": 2, "aligned_stereo": True},
 }
 
 
@@ -112,6 +114,8 @@ def written_out(model: SparseStructureFlow, x: Tensor, t: Tensor, condition: Flo
             if config.stereo_attention:
                 h = standardised(z) * w["norms.stereo_attn.weight"] + w["norms.stereo_attn.bias"]
                 z = z + stereo(h, c_geo, w)
+            if config.aligned_stereo:
+                z = z + linear(c_geo, w, "aligned_stereo.to_out")
             h = standardised(z) * (1 + m[4]) + m[3]
             h = torch.nn.functional.gelu(linear(h, w, "mlp.mlp.0"), approximate="tanh")
             z = z + m[5] * linear(h, w, "mlp.mlp.2")
@@ -165,7 +169,7 @@ def test_the_order_of_views_does_not_matter(
 
 @pytest.mark.parametrize("base_options", [{}, {"occlusion_attention": True}, {"qk_rms_norm_cross": True}], ids=str)
 def test_one_view_before_training_is_the_base_model_bit_for_bit(
-    base_options: dict, make_flow: Callable, make_condition: Callable, make_state: Callable
+    base_options: dict, single_thread: None, make_flow: Callable, make_condition: Callable, make_state: Callable
 ) -> None:
     """TRELLIS or Amodal3R, with and without a cloud, also where the view is packed beside others."""
     base = make_flow(**base_options)

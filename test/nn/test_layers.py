@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gena3d_core.errors import InputError
-from gena3d_core.nn.layers import CrossAttention, FeedForward, GatedCrossAttention, SelfAttention
+from gena3d_core.nn.layers import AlignedContext, CrossAttention, FeedForward, GatedCrossAttention, SelfAttention
 from gena3d_core.nn.norms import HeadRMSNorm
 from gena3d_core.nn.packing import pack
 
@@ -105,6 +105,26 @@ def test_packing_survives_a_change_of_other_fields() -> None:
     assert moved.packing is not None
     assert moved.packing is not packing
     assert torch.equal(moved.packing.owner, torch.tensor([0, 1, 0]))
+
+
+def test_aligned_context_gives_each_place_its_own_token() -> None:
+    layer = randomised(AlignedContext(C, L))
+    context = torch.randn(2, 5, L, dtype=torch.float64)
+    x = torch.randn(8, 5, C, dtype=torch.float64)
+    constant = layer.constant_output()
+    served = layer.project(context).changed(copies=3)
+    found = layer(x, served.changed(constant=constant))
+    expected = context @ layer.to_out.weight.T + layer.to_out.bias
+    torch.testing.assert_close(found[:6], expected.repeat_interleave(3, 0), atol=1e-12, rtol=0)
+    assert torch.equal(found[6:], constant.expand(2, 5, C))
+    assert torch.equal(layer(x, constant), constant.expand_as(x))
+    zeros = layer.project(torch.zeros_like(context))
+    torch.testing.assert_close(layer(x[:2], zeros), constant.expand(2, 5, C), atol=1e-12, rtol=0)
+    for wrong in (x, x[:6, :4]):
+        with pytest.raises(InputError, match="serves 6 rows of"):
+            layer(wrong, served)
+    with pytest.raises(InputError, match="must be projected"):
+        layer(x, None)
 
 
 def test_weights_keep_their_precision_in_half() -> None:

@@ -100,6 +100,7 @@ class FlowRecipe(Recipe):
     stereo, gating, fusion_norm, fusion   parts of GENA3D, for ablations: attention to the partial cloud (eq. 4-5), its
                          gate (eq. 6), the layer norm after view-wise fusion (eq. 3), and how views are joined:
                          view_wise, concatenated, or stochastic (one view at a time)
+    aligned_stereo       whether each token also gets the partial cloud's token at its place (not in the paper)
     variants             how many of the eight upright symmetries (quarter turns, mirror images) of each example are
                          encoded and trained on
     views                numbers of views, one of which is drawn for each batch; empty: each example's own views,
@@ -117,6 +118,7 @@ class FlowRecipe(Recipe):
     stereo: bool = True
     gating: bool = True
     fusion_norm: bool = True
+    aligned_stereo: bool = True
     fusion: Literal["view_wise", "concatenated", "stochastic"] = "view_wise"
     variants: int = 1
     views: tuple[int, ...] = ()
