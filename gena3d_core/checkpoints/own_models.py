@@ -24,6 +24,8 @@ OWN_MODELS: dict[str, str] = {
     "SceneFlow": "scene_flow",
     "DinoV2": "image_encoders.dinov2",
     "SmallEncoder": "image_encoders.small",
+    "Pi3": "geometry.pi3",
+    "VggtAggregator": "geometry.vggt",
 }
 """Class -> its module in `gena3d_core.models`. Every constructor takes a dataclass `config` and at most a few further
 arguments, each kept as the attribute of its name."""

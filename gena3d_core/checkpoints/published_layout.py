@@ -44,6 +44,8 @@ CLASS_ROLES: Mapping[str, str] = {
     "SLatGaussianDecoder": "gaussian_decoder",
     "SLatRadianceFieldDecoder": "radiance_field_decoder",
     "DinoVisionTransformer": "image_encoder",
+    "Pi3": "scene_geometry",
+    "Aggregator": "scene_geometry",
 }
 """Class -> what a network of it is for, where no pipeline.json says so."""
 
