@@ -49,6 +49,9 @@ CLASS_ROLES: Mapping[str, str] = {
 }
 """Class -> what a network of it is for, where no pipeline.json says so."""
 
+ALONE: Mapping[str, str] = {"image_encoder": "image encoder", "scene_geometry": "scene geometry"}
+"""Roles of networks that belong to no family -> what stands in its place."""
+
 ENCODERS = ("sparse_structure_encoder", "structured_latent_encoder")
 """Roles that pipelines leave out because they generate without them, while the files lie beside the others."""
 
@@ -160,14 +163,16 @@ def _network(
     constructor = entry(content, "args", dict, description)
     if not class_name.strip() or not is_supported(class_name):
         raise DataFormatError(f"{description}: the class '{class_name}' is not supported; update gena3d?")
-    plain = class_name.removeprefix("Elastic")
-    if role is not None and CLASS_ROLES.get(plain, role) != role:
+    own_role = CLASS_ROLES.get(class_name.split()[0].removeprefix("Elastic"))
+    if role is not None and own_role not in (None, role):
         raise DataFormatError(f"{description}: a {class_name} cannot be the {role}")
+    role = role or own_role
+    if role is None:
+        raise DataFormatError(f"{description}: a {class_name} is part of another network and cannot be opened alone")
     candidates = [path.with_name(path.name + s) for s in ([suffix] if suffix else [".safetensors", *PICKLES])]
     weights = next((file for file in candidates if file.is_file()), None)
     if weights is None:
         raise DataFormatError(f"{candidates[0]}: no such file, though {description.name} is there; fetch it again")
-    role = role or CLASS_ROLES[plain]
     return ModuleFiles(role, class_name, constructor, (weights,), (known_sha256(weights),), "published")
 
 
@@ -197,7 +202,7 @@ def _family(modules: Mapping[str, ModuleFiles]) -> str:
 def _single(source: str, modules: Mapping[str, ModuleFiles]) -> CheckpointDescription:
     family = _family(modules)
     return CheckpointDescription(
-        family=family if modules.keys() != {"image_encoder"} else "image encoder",
+        family=next((name for role, name in ALONE.items() if modules.keys() == {role}), family),
         source=source,
         modules=modules,
         frame=FAMILIES[family].frame,

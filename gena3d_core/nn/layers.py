@@ -82,10 +82,9 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | PlanarRotation | None = None) -> Tensor:
         q, k, v = self.project(x)
-        key_bias = context
         if isinstance(context, PlanarRotation):
-            q, k, key_bias = context(q), context(k), None
-        return self.to_out(attention(q, k, v, key_bias=key_bias, backend=self.attention_backend).flatten(-2))
+            q, k, context = context(q), context(k), None
+        return self.to_out(attention(q, k, v, key_bias=context, backend=self.attention_backend).flatten(-2))
 
 
 class CrossAttention(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -13,8 +13,9 @@ from ...models.geometry.pi3 import Pi3, Pi3Config
 from ...models.geometry.vggt import VggtAggregator, VggtAggregatorConfig
 from ...models.image_encoders.dinov2 import DinoV2Config
 from ..key_maps import AGGREGATOR_PREFIX, PI3, VGGT_AGGREGATOR
-from . import PublishedModel
+from . import PublishedModel, load_published
 from .arguments import config_from
+from .inference import inferred_constructor
 
 PI3_NAMES: Mapping[str, str] = {
     "dec_depth": "depth",
@@ -55,16 +56,14 @@ IMAGE_SIZE = 518
 
 def pi3(constructor: Mapping[str, Any]) -> PublishedModel:
     """`Pi3`; besides the published arguments, sizes by the names of `PI3_NAMES` and the encoder's as a table."""
+    arguments = dict(constructor)
+    encoder, pos_type = arguments.pop("encoder", {}), arguments.pop("pos_type", "rope100")
     config = config_from(
         Pi3Config,
-        {
-            PI3_NAMES.get(name, name): value
-            for name, value in constructor.items()
-            if name not in ("encoder", "pos_type")
-        },
+        {PI3_NAMES.get(name, name): value for name, value in arguments.items()},
         fixed={"decoder_size": "large"},
-        encoder=config_from(DinoV2Config, constructor.get("encoder", {}), mask_token=False),
-        rotation_base=_rotation_base(constructor.get("pos_type", "rope100")),
+        encoder=config_from(DinoV2Config, encoder, mask_token=False),
+        rotation_base=_rotation_base(pos_type),
     )
     return PublishedModel(Pi3(config), PI3)
 
@@ -106,7 +105,11 @@ def _rotation_base(pos_type: str) -> float:
     return float(match[1])
 
 
-def aggregator_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The aggregator's part of the weights of a whole VGGT, prefix kept; those of an aggregator alone are whole."""
-    part = {key: tensor for key, tensor in weights.items() if key.startswith(AGGREGATOR_PREFIX)}
-    return part or dict(weights)
+def load_aggregator(weights: Mapping[str, Tensor], source: str) -> VggtAggregator:
+    """The aggregator from its weights or from those of a whole VGGT, whose heads are left out; in eval mode.
+
+    Its sizes are read off the weights. Raises `DataFormatError` for weights that do not fit.
+    """
+    part = {key: tensor for key, tensor in weights.items() if key.startswith(AGGREGATOR_PREFIX)} or weights
+    constructor = inferred_constructor("Aggregator", {key: tuple(tensor.shape) for key, tensor in part.items()})
+    return cast(VggtAggregator, load_published("Aggregator", constructor, part, source))

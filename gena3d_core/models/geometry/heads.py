@@ -73,7 +73,7 @@ class CameraHead(nn.Module):
 
 
 def nearest_rotation(matrix: Tensor) -> Tensor:
-    """The rotation nearest (Frobenius) to (..., 3, 3) with its rows scaled to length one, in float32 (float64 stays)."""
+    """The rotation nearest (Frobenius) to (..., 3, 3) with rows scaled to length one; float32, float64 stays."""
     rows = F.normalize(matrix.to(torch.promote_types(matrix.dtype, torch.float32)), dim=-1)
     u, _, vh = torch.linalg.svd(rows)
     # Without this, matrices nearer to a reflection would become one; the last direction costs least to flip.

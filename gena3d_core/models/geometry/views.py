@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import InputError
 from ...nn.blocks import SubLayer, TransformerBlock
@@ -49,12 +49,12 @@ def token_positions(special: int, height: int, width: int, device: torch.device 
     return torch.cat([patches.new_zeros(special, 2), patches])
 
 
-def within_views(block: TransformerBlock, x: Tensor, rotation: PlanarRotation) -> Tensor:
+def within_views(block: nn.Module, x: Tensor, rotation: PlanarRotation) -> Tensor:
     """Each view's tokens attend to those of the same view: x (B, S, N, C) -> same shape."""
     return block(x.flatten(0, 1), contexts={"attn": rotation}).view(x.shape)
 
 
-def across_views(block: TransformerBlock, x: Tensor, rotation: PlanarRotation) -> Tensor:
+def across_views(block: nn.Module, x: Tensor, rotation: PlanarRotation) -> Tensor:
     """All tokens of a scene attend to each other: x (B, S, N, C) -> same shape; the rotation is for S · N tokens."""
     return block(x.flatten(1, 2), contexts={"attn": rotation}).view(x.shape)
 
