@@ -14,7 +14,7 @@ from ..errors import DataFormatError
 from .bundle import SamplerDefaults
 from .description import CheckpointDescription, ModuleFiles, entry, floats, read_json, sampler_defaults
 from .published import is_supported
-from .published.inference import inferred_constructor, looks_like_dinov2
+from .published.inference import inferred_constructor, recognised_class
 from .registry import FAMILIES
 from .weight_files import PICKLES, known_sha256, read_headers
 
@@ -118,19 +118,20 @@ def read_networks(folder: Path) -> CheckpointDescription | None:
 
 
 def read_network_file(file: Path) -> CheckpointDescription:
-    """One file of weights, with the .json of its class beside it; a DINOv2 of the torch hub needs none."""
+    """One file of weights, with the .json of its class beside it, unless its names alone tell the class."""
     if file.with_suffix(".json").is_file():
         module = _network(file.with_suffix(""), None, suffix=file.suffix)
         return _single(str(file), {module.role: module})
     headers = read_headers([file])
-    if not looks_like_dinov2(headers):
+    class_name = recognised_class(headers)
+    if class_name is None:
         raise DataFormatError(
             f"{file}: which network is this? Put {file.with_suffix('.json').name} beside it, with "
             '{"name": class, "args": {...}} as it was published'
         )
-    constructor = inferred_constructor("DinoVisionTransformer", {k: h.shape for k, h in headers.items()})
-    hashes = (known_sha256(file),)
-    module = ModuleFiles("image_encoder", "DinoVisionTransformer", constructor, (file,), hashes, "published")
+    constructor = inferred_constructor(class_name, {k: h.shape for k, h in headers.items()})
+    hashes, role = (known_sha256(file),), CLASS_ROLES[class_name]
+    module = ModuleFiles(role, class_name, constructor, (file,), hashes, "published")
     return _single(str(file), {module.role: module})
 
 

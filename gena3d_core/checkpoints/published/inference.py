@@ -29,9 +29,9 @@ def inferred_constructor(name: str, shapes: Mapping[str, tuple[int, ...]]) -> di
         raise DataFormatError(f"these are not the weights of a {known}: there is no {error}") from error
 
 
-def looks_like_dinov2(keys: Mapping[str, Any]) -> bool:
-    """Whether the names are those of the torch-hub DINOv2 models."""
-    return {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"} <= keys.keys()
+def recognised_class(keys: Mapping[str, Any]) -> str | None:
+    """The published class that has parameters of these names, where they tell it without a description; else None."""
+    return next((name for name, signs in SIGNS.items() if signs <= keys.keys()), None)
 
 
 def _dinov2(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -75,9 +75,24 @@ def _numbered(shapes: Mapping[str, Any], blocks: str) -> int:
     return len({match[1] for key in shapes if (match := re.match(rf"{blocks}\.(\d+)\.", key))})
 
 
+def _pi3(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    # Nobody has published another size, and loading compares every shape.
+    return {}
+
+
 READERS: Mapping[str, tuple[str, Callable[[Mapping[str, tuple[int, ...]]], dict[str, Any]]]] = {
     "DinoVisionTransformer": ("DINOv2", _dinov2),
     "Aggregator": ("VGGT aggregator", _aggregator),
     "VGGT": ("VGGT aggregator", _aggregator),
+    "Pi3": ("π³", _pi3),
 }
 """Class -> what it is called, and how its sizes are read."""
+
+SIGNS: Mapping[str, frozenset[str]] = {
+    "DinoVisionTransformer": frozenset(
+        ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
+    ),
+    "Pi3": frozenset(("register_token", "encoder.cls_token", "point_decoder.projects.weight", "camera_head.fc_t.bias")),
+    "Aggregator": frozenset(("camera_token", "register_token", "frame_blocks.0.attn.qkv.weight")),
+}
+"""Class -> names that no other one has together."""
