@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gena3d_core.errors import InputError
@@ -20,6 +21,8 @@ from .shards import Shard, iterate_examples, open_shards
 from .symmetries import transformed_crops, transformed_grids
 
 PROCEDURAL = "procedural"
+THIN_SHARES = (0.1, 0.75)
+"""A part is thin where the fullest voxel of a 3 x 3 x 3 neighbourhood is filled by a share between these."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,19 @@ def structure_batch(examples: Sequence[ExampleRef], is_cloud: np.ndarray, varian
         for e, cloud in zip(examples, is_cloud, strict=True)
     ]
     turned = [transformed_grids(grid, variant) for grid, variant in zip(grids, variants, strict=True)]
-    return StructureBatch(
-        torch.from_numpy(np.stack([np.ascontiguousarray(grid) for grid in turned]))[:, None],
-        torch.from_numpy(np.asarray(is_cloud, dtype=bool)),
-    )
+    occupancy = torch.from_numpy(np.stack([np.ascontiguousarray(grid) for grid in turned]))[:, None]
+    return StructureBatch(with_thin_parts(occupancy), torch.from_numpy(np.asarray(is_cloud, dtype=bool)))
+
+
+def with_thin_parts(occupancy: Tensor) -> Tensor:
+    """(B, 1, R, R, R) shares in [0, 1] -> the same, with parts thinner than a voxel one voxel wide.
+
+    The wall of a cup may fill less than half of every voxel that it runs through, and would be lost at 0.5: where
+    nothing near is fuller, shares count relative to the fullest neighbour. What is solid stays as it is.
+    """
+    fullest = F.max_pool3d(occupancy, 3, stride=1, padding=1)
+    thin = (fullest > THIN_SHARES[0]) & (fullest < THIN_SHARES[1])
+    return torch.where(thin, occupancy / fullest.clamp_min(THIN_SHARES[0]), occupancy)
 
 
 def view_batch(examples: Sequence[ExampleRef], kept: Sequence[np.ndarray], variants: Sequence[int]) -> ViewBatch:

@@ -32,8 +32,9 @@ class ModelBundle:
 
     modules    networks (torch modules) by role: image_encoder, sparse_structure_flow, sparse_structure_encoder,
                sparse_structure_decoder, structured_latent_flow, structured_latent_encoder, mesh_decoder,
-               gaussian_decoder, radiance_field_decoder; a role may be missing (a checkpoint with stage 1 only has
-               no decoders of stage 2). completion_unet stands alone: the feed-forward baseline of stage 1
+               gaussian_decoder, radiance_field_decoder, scene_geometry; a role may be missing (a checkpoint with
+               stage 1 only has no decoders of stage 2). completion_unet stands alone: the feed-forward baseline of
+               stage 1
     samplers   'sparse_structure', 'structured_latent' -> defaults
     slat_mean, slat_std   (8,) constants of the structured latents, None without stage 2
     source     where it was read from, for messages

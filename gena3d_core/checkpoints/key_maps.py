@@ -71,6 +71,37 @@ DINOV2_TRANSFORMERS: KeyMap = (
 )
 """DINOv2 as the package `transformers` names it, once queries, keys and values are one linear layer."""
 
+GEOMETRY_BLOCK: KeyMap = (
+    *DINOV2,
+    (r"(blocks\.\d+)\.attn\.([qk]_norm)\.", r"\1.operations.attn.\2."),
+)
+"""Blocks of the networks of scene geometry: those of DINOv2 with norms of queries and keys."""
+
+PI3: KeyMap = (
+    (r"^decoder\.", "blocks."),
+    (r"_decoder\.projects\.", "_decoder.input_layer."),
+    (r"_decoder\.linear_out\.", "_decoder.out_layer."),
+    (r"^camera_head\.res_conv\.(\d+)\.res_conv1\.", r"camera_head.units.\1.layers.0."),
+    (r"^camera_head\.res_conv\.(\d+)\.res_conv2\.", r"camera_head.units.\1.layers.2."),
+    (r"^camera_head\.res_conv\.(\d+)\.res_conv3\.", r"camera_head.units.\1.layers.4."),
+    (r"^camera_head\.more_mlps\.", "camera_head.perceptron."),
+    (r"^camera_head\.fc_t\.", "camera_head.translation."),
+    (r"^camera_head\.fc_rot\.", "camera_head.rotation."),
+    *GEOMETRY_BLOCK,
+)
+"""π³."""
+
+AGGREGATOR_PREFIX = "aggregator."
+"""In front of the aggregator's names in the file of a whole VGGT."""
+
+VGGT_AGGREGATOR: KeyMap = (
+    (rf"^{re.escape(AGGREGATOR_PREFIX)}", ""),
+    (r"^patch_embed\.proj\.", "encoder.patch_embed."),
+    (r"^patch_embed\.", "encoder."),
+    *GEOMETRY_BLOCK,
+)
+"""VGGT's aggregator, with a DINOv2 or a patch convolution in front."""
+
 VOXEL_TRANSFORMER: KeyMap = (
     (r"^(input_layer|blocks\.\d+|out_layer)\.", r"network.\1."),
     (r"(blocks\.\d+)\.(attn|mlp)\.", r"\1.operations.\2."),

@@ -25,6 +25,8 @@ OWN_MODELS: dict[str, str] = {
     "CompletionUNet": "completion_unet",
     "DinoV2": "image_encoders.dinov2",
     "SmallEncoder": "image_encoders.small",
+    "Pi3": "geometry.pi3",
+    "VggtAggregator": "geometry.vggt",
 }
 """Class -> its module in `gena3d_core.models`. Every constructor takes a dataclass `config` and at most a few further
 arguments, each kept as the attribute of its name."""

@@ -14,7 +14,7 @@ from ..errors import DataFormatError
 from .bundle import SamplerDefaults
 from .description import CheckpointDescription, ModuleFiles, entry, floats, read_json, sampler_defaults
 from .published import is_supported
-from .published.inference import inferred_constructor, looks_like_dinov2
+from .published.inference import inferred_constructor, recognised_class
 from .registry import FAMILIES
 from .weight_files import PICKLES, known_sha256, read_headers
 
@@ -44,8 +44,13 @@ CLASS_ROLES: Mapping[str, str] = {
     "SLatGaussianDecoder": "gaussian_decoder",
     "SLatRadianceFieldDecoder": "radiance_field_decoder",
     "DinoVisionTransformer": "image_encoder",
+    "Pi3": "scene_geometry",
+    "Aggregator": "scene_geometry",
 }
 """Class -> what a network of it is for, where no pipeline.json says so."""
+
+ALONE: Mapping[str, str] = {"image_encoder": "image encoder", "scene_geometry": "scene geometry"}
+"""Roles of networks that belong to no family -> what stands in its place."""
 
 ENCODERS = ("sparse_structure_encoder", "structured_latent_encoder")
 """Roles that pipelines leave out because they generate without them, while the files lie beside the others."""
@@ -113,19 +118,20 @@ def read_networks(folder: Path) -> CheckpointDescription | None:
 
 
 def read_network_file(file: Path) -> CheckpointDescription:
-    """One file of weights, with the .json of its class beside it; a DINOv2 of the torch hub needs none."""
+    """One file of weights, with the .json of its class beside it, unless its names alone tell the class."""
     if file.with_suffix(".json").is_file():
         module = _network(file.with_suffix(""), None, suffix=file.suffix)
         return _single(str(file), {module.role: module})
     headers = read_headers([file])
-    if not looks_like_dinov2(headers):
+    class_name = recognised_class(headers)
+    if class_name is None:
         raise DataFormatError(
             f"{file}: which network is this? Put {file.with_suffix('.json').name} beside it, with "
             '{"name": class, "args": {...}} as it was published'
         )
-    constructor = inferred_constructor("DinoVisionTransformer", {k: h.shape for k, h in headers.items()})
-    hashes = (known_sha256(file),)
-    module = ModuleFiles("image_encoder", "DinoVisionTransformer", constructor, (file,), hashes, "published")
+    constructor = inferred_constructor(class_name, {k: h.shape for k, h in headers.items()})
+    hashes, role = (known_sha256(file),), CLASS_ROLES[class_name]
+    module = ModuleFiles(role, class_name, constructor, (file,), hashes, "published")
     return _single(str(file), {module.role: module})
 
 
@@ -158,14 +164,16 @@ def _network(
     constructor = entry(content, "args", dict, description)
     if not class_name.strip() or not is_supported(class_name):
         raise DataFormatError(f"{description}: the class '{class_name}' is not supported; update gena3d?")
-    plain = class_name.removeprefix("Elastic")
-    if role is not None and CLASS_ROLES.get(plain, role) != role:
+    own_role = CLASS_ROLES.get(class_name.split()[0].removeprefix("Elastic"))
+    if role is not None and own_role not in (None, role):
         raise DataFormatError(f"{description}: a {class_name} cannot be the {role}")
+    role = role or own_role
+    if role is None:
+        raise DataFormatError(f"{description}: a {class_name} is part of another network and cannot be opened alone")
     candidates = [path.with_name(path.name + s) for s in ([suffix] if suffix else [".safetensors", *PICKLES])]
     weights = next((file for file in candidates if file.is_file()), None)
     if weights is None:
         raise DataFormatError(f"{candidates[0]}: no such file, though {description.name} is there; fetch it again")
-    role = role or CLASS_ROLES[plain]
     return ModuleFiles(role, class_name, constructor, (weights,), (known_sha256(weights),), "published")
 
 
@@ -195,7 +203,7 @@ def _family(modules: Mapping[str, ModuleFiles]) -> str:
 def _single(source: str, modules: Mapping[str, ModuleFiles]) -> CheckpointDescription:
     family = _family(modules)
     return CheckpointDescription(
-        family=family if modules.keys() != {"image_encoder"} else "image encoder",
+        family=next((name for role, name in ALONE.items() if modules.keys() == {role}), family),
         source=source,
         modules=modules,
         frame=FAMILIES[family].frame,

@@ -93,7 +93,7 @@ FAMILIES: dict[str, Family] = {
             fusion="stochastic",
             files=PUBLISHED_FILES,
             roles=(*STAGE_1, *STAGE_2),
-            remarks=(DINO_APART, "the VGGT aggregator that it conditions on is not supported yet", NO_HASHES),
+            remarks=(DINO_APART, "the VGGT aggregator that it conditions on comes apart", NO_HASHES),
         ),
         Family(
             name="gena3d",

@@ -16,6 +16,7 @@ from ..nn.initialisation import xavier
 from ..nn.layers import FeedForward, SelfAttention
 from ..nn.norms import BLOCK_EPS, HeadRMSNorm, LayerNorm32
 from ..nn.precision import cast_matrix_layers, matrix_dtype
+from ..nn.rotary import PlanarRotation
 from .flow_blocks import ADALN
 
 POSE_WIDTH = 8
@@ -30,7 +31,7 @@ class SingleTokenAttention(SelfAttention):
     The parameters of queries and keys are there because published checkpoints hold them; nothing depends on them.
     """
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | PlanarRotation | None = None) -> Tensor:
         """x (B, 1, C) -> same shape."""
         weight, bias = (parameter.chunk(3)[2] for parameter in (self.to_qkv.weight, self.to_qkv.bias))
         return self.to_out(F.linear(x, weight, bias))

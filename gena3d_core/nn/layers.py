@@ -18,6 +18,7 @@ from ..errors import InputError
 from .attention import attention
 from .norms import BLOCK_EPS, LayerNorm32
 from .packing import Packing, pack
+from .rotary import PlanarRotation
 
 HeadNorm = Callable[[int, int], nn.Module]
 """Makes the norm of queries or keys from (heads, head width)."""
@@ -59,7 +60,10 @@ class Context:
 
 
 class SelfAttention(nn.Module):
-    """Self-attention inside each row of (B, N, C); a context, if any, is the (B, N) bias of the keys (padding)."""
+    """Self-attention inside each row of (B, N, C).
+
+    A context, if any, is the (B, N) bias of the keys (padding), or the rotation that gives the N tokens positions.
+    """
 
     def __init__(self, width: int, heads: int, *, qk_norm: HeadNorm | None = None) -> None:
         super().__init__()
@@ -76,8 +80,10 @@ class SelfAttention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         return q, k, v
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | PlanarRotation | None = None) -> Tensor:
         q, k, v = self.project(x)
+        if isinstance(context, PlanarRotation):
+            q, k, context = context(q), context(k), None
         return self.to_out(attention(q, k, v, key_bias=context, backend=self.attention_backend).flatten(-2))
 
 

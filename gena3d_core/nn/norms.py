@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 BLOCK_EPS = 1e-6
 """Epsilon of layer norms inside transformer blocks; norms before output layers use torch's 1e-5."""
+HEAD_EPS = 1e-5
+"""Epsilon of layer norms of queries and keys."""
 
 
 class LayerNorm32(nn.LayerNorm):
@@ -42,3 +44,8 @@ class HeadRMSNorm(nn.Module):
         dtype = torch.promote_types(x.dtype, torch.float32)
         unit = F.normalize(x.to(dtype), dim=-1)
         return (unit * (self.gamma.to(dtype) * math.sqrt(x.shape[-1]))).to(x.dtype)
+
+
+def head_layer_norm(heads: int, head_width: int) -> LayerNorm32:
+    """Layer norm of each head's vector with parameters that all heads share: x (..., H, D) -> same shape."""
+    return LayerNorm32(head_width, eps=HEAD_EPS)

@@ -11,7 +11,7 @@ from gena3d_core.checkpoints.golden import compare_case, read_case
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 CASES = sorted(path for path in GOLDEN.glob("*") if path.is_dir()) or [GOLDEN / "absent"]
-NOT_YET = ("g_scenegen_losses", "g_scenegen_pose", "g_vggt_aggregator", "h_pi3", "h_pi3_image_prep")
+NOT_YET = ("g_scenegen_losses", "g_scenegen_pose")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

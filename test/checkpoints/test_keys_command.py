@@ -8,7 +8,7 @@ import pytest
 from gena3d_core.checkpoints.published import build_published
 from gena3d_core.checkpoints.verification import verify_keys
 
-NOT_YET = ("pi3", "pi3x", "vggt_aggregator")
+NOT_YET = ("pi3x",)
 KEYS = Path(__file__).resolve().parents[3] / "shared" / "keys"
 PUBLISHED = sorted(KEYS.glob("*.json")) or [KEYS / "absent.json"]
 
@@ -91,7 +91,7 @@ def test_files_that_are_none(gena3d, tmp_path):
 
 
 def test_a_class_of_a_later_issue_is_not_supported_yet(keys_file, gena3d):
-    done = gena3d("verify", "--keys", keys_file(lambda c: c.update({"class": "VGGT Aggregator"})))
+    done = gena3d("verify", "--keys", keys_file(lambda c: c.update({"class": "Pi3X"})))
     assert done.code == 1
     assert done.out[0].split() == ["flow.json", "not", "supported", "yet"]
 

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from gena3d_core.errors import InputError
 from gena3d_core.geometry.partial_cloud import place_grid, prepare_cloud
-from training.datasets import batch_indices, is_held_out, kept_views, open_split, structure_batch, view_batch
+from training.datasets import (
+    batch_indices,
+    is_held_out,
+    kept_views,
+    open_split,
+    structure_batch,
+    view_batch,
+    with_thin_parts,
+)
 from training.recipes import make_recipe
 from training.symmetries import ORDER, transformed_crops, transformed_grids
 
@@ -93,3 +102,17 @@ def test_only_mirrored_variants_mirror_the_images():
     crops = np.arange(12).reshape(1, 3, 4)
     for variant, (_, mirrored) in enumerate(ORDER):
         np.testing.assert_array_equal(transformed_crops(crops, variant), crops[..., ::-1] if mirrored else crops)
+
+
+def test_thin_parts_become_a_voxel_wide_and_solids_stay():
+    grid = torch.zeros(3, 1, 12, 12, 12)
+    grid[0, 0, 3:9, 3:9, 3:9] = 1.0
+    grid[0, 0, 3:9, 3:9, 9] = 0.3  # the outer layer of a solid
+    grid[1, 0, 2:10, 2:10, 5] = 0.4  # a sheet inside one layer
+    grid[2, 0, 2:10, 2:10, 5], grid[2, 0, 2:10, 2:10, 6] = 0.35, 0.2  # a sheet across two
+    found = with_thin_parts(grid)
+    assert torch.equal(found[0], grid[0])
+    assert torch.equal(found[1] >= 0.5, grid[1] > 0)
+    assert torch.equal(found[2] >= 0.5, grid[2] > 0)
+    assert float(found.max()) == 1.0
+    assert torch.equal(with_thin_parts(0.1 * grid[1:2]), 0.1 * grid[1:2])

@@ -36,6 +36,9 @@ BUILDERS: dict[str, str] = {
     "SLatGaussianDecoder": "structured_latent:gaussian_decoder",
     "SLatRadianceFieldDecoder": "structured_latent:radiance_field_decoder",
     "DinoVisionTransformer": "image_encoders:dinov2",
+    "Pi3": "geometry:pi3",
+    "Aggregator": "geometry:aggregator",
+    "VGGT": "geometry:aggregator",
 }
 """Class name in the published configs -> 'module:function' of this package. `Elastic...` classes are the same."""
 
