@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from gena3d_core.checkpoints.open import open_checkpoint
-from gena3d_core.device import default_device
 from gena3d_core.errors import CancelledError, Gena3DError, InputError
 from gena3d_core.io.atomic import write_file
 
 from .datasets import open_split
+from .distributed import chosen_device
 from .objectives_flow import FlowTask
 from .recipes import make_recipe
 from .recipes.settings import FlowRecipe
@@ -87,11 +85,8 @@ def ablate(plan: AblationPlan, stopped: Callable[[], bool] = lambda: False) -> l
 
 def held_out_scores(recipe: FlowRecipe) -> tuple[np.ndarray, float, list[str]]:
     """IoU of a sample of each held-out example, the held-out loss, and the examples' objects, of a finished run."""
-    device = default_device() if recipe.device == "auto" else recipe.device
-    task = FlowTask(recipe, open_split(recipe), torch.device(device))
-    stored = open_checkpoint(Path(recipe.out) / "last", dtype=torch.float32)
-    for role, module in (("image_encoder", task.network.image_encoder), ("sparse_structure_flow", task.network.flow)):
-        module.load_state_dict(stored.modules[role].state_dict())
+    task = FlowTask(recipe, open_split(recipe), chosen_device(recipe.device))
+    task.load(Path(recipe.out) / "last")
     examples = task.split.held_out
     ious = [
         task.sampled(examples[start : start + SAMPLED_AT_ONCE])[0].numpy()

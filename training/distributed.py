@@ -51,16 +51,20 @@ class Processes:
 SINGLE = Processes()
 
 
+def chosen_device(name: str) -> torch.device:
+    """'auto' takes the accelerator, if there is one. Raises `InputError` for an unknown device."""
+    try:
+        return torch.device(default_device() if name == "auto" else name)
+    except RuntimeError as error:
+        raise InputError(f"unknown device '{name}': {error}") from error
+
+
 def join_processes(device: str, batch: int) -> tuple[Processes, torch.device]:
     """The processes of this run and the device of this one; 'auto' takes the accelerator, if there is one.
 
     Raises `InputError` if the batch cannot be shared out, or for an unknown device.
     """
-    name = default_device() if device == "auto" else device
-    try:
-        target = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"unknown device '{device}': {error}") from error
+    target = chosen_device(device)
     if not dist.is_torchelastic_launched():
         return SINGLE, target
     if target.type != "cpu":

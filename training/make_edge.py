@@ -22,11 +22,14 @@ import torch
 from gena3d_core.checkpoints.open import open_checkpoint
 from gena3d_core.checkpoints.save import save_bundle
 from gena3d_core.errors import CancelledError, Gena3DError
+from gena3d_core.generative.hypotheses import TEMPERATURE
 
+from .calibrate import occupancy_temperature
 from .datasets import open_split
+from .distributed import chosen_device
 from .provenance import commit
 from .recipes import make_recipe
-from .recipes.settings import Recipe
+from .recipes.settings import FlowRecipe, Recipe
 from .train import StopSignal, run_recipe
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -68,7 +71,10 @@ def make_edge(plan: EdgePlan, stopped: Callable[[], bool] = lambda: False, comma
     if not run_recipe(recipe, f"flow_{plan.size}", stopped):
         return None
     target = plan.out / "checkpoint"
-    export(flow_out / "best", vae_out / "best", target, plan, command)
+    assert isinstance(recipe, FlowRecipe)
+    temperature = occupancy_temperature(recipe, flow_out / "best", chosen_device(recipe.device))
+    log.info("logits are calibrated by a temperature of %.2f", temperature)
+    export(flow_out / "best", vae_out / "best", target, plan, command, temperature)
     return target
 
 
@@ -83,7 +89,7 @@ def _flow_recipe(plan: EdgePlan, vae_out: Path, out: Path) -> Recipe:
     return make_recipe(f"flow_{plan.size}", words)
 
 
-def export(flow: Path, vae: Path, target: Path, plan: EdgePlan, command: str) -> None:
+def export(flow: Path, vae: Path, target: Path, plan: EdgePlan, command: str, temperature: float) -> None:
     """Write the checkpoint with weights in 16 bits, and the model card's facts as its metadata."""
     bundle = open_checkpoint(flow)
     facts = bundle.metadata
@@ -91,6 +97,7 @@ def export(flow: Path, vae: Path, target: Path, plan: EdgePlan, command: str) ->
     sources = sorted({str(e.shard.info[e.row].get("source", "")) for e in split.train} - {""})
     metadata = {
         "license": "Apache-2.0",
+        TEMPERATURE: round(temperature, 3),
         "command": command,
         "commit": commit(Path(__file__).parent),
         "data": {**facts.get("data", {}), "sources": sources},

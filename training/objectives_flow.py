@@ -35,6 +35,7 @@ from .recipes.settings import FlowRecipe
 from .task import Evaluation, Loss
 
 VAE_ROLES = ("sparse_structure_encoder", "sparse_structure_decoder")
+FLOW_ROLE = "sparse_structure_flow"
 
 
 @dataclass(frozen=True)
@@ -202,19 +203,32 @@ class FlowTask:
         kept = kept_views(examples, rng, (1,) if loss_only and self.recipe.fusion == "stochastic" else (), 0.0)
         return self._batch(examples, kept, [0] * len(examples), everything, everything, rng).to(self.device)
 
+    def load(self, checkpoint: Path) -> None:
+        """Parameters of the networks that learn, of a result of the same recipe. Raises `DataFormatError`."""
+        stored = open_checkpoint(checkpoint, dtype=torch.float32)
+        for role, module in (("image_encoder", self.network.image_encoder), (FLOW_ROLE, self.network.flow)):
+            module.load_state_dict(stored.modules[role].state_dict())
+
     @torch.no_grad()
-    def sampled(self, examples: Sequence[ExampleRef]) -> tuple[Tensor, Any]:
-        """IoU (n,) of one sample of each example, and a picture of them."""
+    def sample(self, examples: Sequence[ExampleRef], hypotheses: int = 1) -> Tensor:
+        """Occupancy logits (n, hypotheses, R, R, R) of the examples with their whole condition."""
         batch = self._evaluated(examples, 0, loss_only=False)
         bundle = self.bundle({})
+        seeds = [object_seed(self.recipe.seed, f"{e.object_id} {i}") for e in examples for i in range(hypotheses)]
         logits = sample_structures(
             bundle,
             self.network.condition(batch),
-            torch.arange(len(examples)),
-            [object_seed(self.recipe.seed, e.object_id) for e in examples],
+            torch.arange(len(examples)).repeat_interleave(hypotheses),
+            seeds,
             stage_sampler(bundle, "sparse_structure", SamplingSettings()),
         )
-        truth = structure_batch(examples, np.zeros(len(examples), dtype=bool), [0] * len(examples)).occupancy[:, 0]
+        return logits.unflatten(0, (len(examples), hypotheses))
+
+    @torch.no_grad()
+    def sampled(self, examples: Sequence[ExampleRef]) -> tuple[Tensor, Any]:
+        """IoU (n,) of one sample of each example, and a picture of them."""
+        logits = self.sample(examples)[:, 0]
+        truth = true_occupancy(examples)
         ious = intersection_over_union(logits > 0, truth >= 0.5)
         clouds = np.stack([e.shard.clouds(e.row) for e in examples])
         first_view = np.stack([e.shard.crops[e.views.start][:3].transpose(1, 2, 0) for e in examples])
@@ -237,6 +251,11 @@ class FlowTask:
             return dict(self.template.samplers)
         strength = self.recipe.guidance_strength
         return {"sparse_structure": SamplerDefaults(guidance_strength=strength, guidance_interval=(0.0, 1.0))}
+
+
+def true_occupancy(examples: Sequence[ExampleRef]) -> Tensor:
+    """(n, R, R, R) occupancy of the examples' objects, as they stand."""
+    return structure_batch(examples, np.zeros(len(examples), dtype=bool), [0] * len(examples)).occupancy[:, 0]
 
 
 def starting_bundle(recipe: FlowRecipe, device: torch.device) -> ModelBundle:

@@ -11,6 +11,7 @@ import torch
 from gena3d_core.checkpoints.open import open_checkpoint
 from gena3d_core.checkpoints.presets import random_bundle
 from gena3d_core.checkpoints.save import save_bundle
+from training.calibrate import HIGHEST, LOWEST
 from training.make_edge import half, main
 
 
@@ -48,6 +49,7 @@ def test_one_command_makes_a_checkpoint_that_opens(shards, tmp_path, capsys):
     }
     facts = bundle.metadata
     assert facts["flow"]["step"] == 2
+    assert LOWEST <= facts["occupancy_temperature"] <= HIGHEST
     assert facts["vae"]["recipe"] == "vae_tiny"
     assert facts["command"].startswith("python -m training.make_edge --data")
     assert 0 < facts["data"]["objects"] <= 12
