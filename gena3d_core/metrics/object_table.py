@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
 from multiprocessing import get_context
@@ -166,9 +166,13 @@ COLUMNS: tuple[tuple[str, str, float, int], ...] = (
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Table of the rows; columns that no row can fill are left out, failures are told below."""
-    content = [row.as_json() for row in rows]
-    extra = [(name.upper(), name, 1.0, 3) for name in dict.fromkeys(n for row in rows for n in row.images or {})]
+    """Table of the rows."""
+    return markdown_of([row.as_json() for row in rows], dict.fromkeys(n for row in rows for n in row.images or {}))
+
+
+def markdown_of(content: Sequence[Mapping[str, Any]], more: Iterable[str] = ()) -> str:
+    """Table of rows as `Row.as_json` gives them; columns that no row can fill are left out. more: further keys."""
+    extra = [(name.upper(), name, 1.0, 3) for name in more]
     columns = [c for c in (*COLUMNS, *extra) if any(row.get(c[1]) is not None for row in content)]
     lines = [
         "| method | views | occlusion | objects | " + " | ".join(column[0] for column in columns) + " |",

@@ -1,0 +1,117 @@
+"""`python -m training.model_card CHECKPOINT --table rows.json`: MODEL_CARD.md beside a checkpoint of make_edge.
+
+What the checkpoint says of itself, and what `gena3d evaluate objects … --json rows.json` measured: no figure is typed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gena3d_core.checkpoints.bundle import ModelBundle
+from gena3d_core.checkpoints.open import open_checkpoint
+from gena3d_core.errors import DataFormatError, Gena3DError
+from gena3d_core.io.atomic import write_file
+from gena3d_core.metrics.object_table import markdown_of
+
+CARD = "MODEL_CARD.md"
+SHOWN = ("iou", "chamfer", "f1", "f2", "unseen_error", "free_space_violation", "observed_coverage", "ece", "auroc")
+"""Figures that the card's tables have, of those in the rows."""
+LIMITS = """\
+- Shape of one object at a time, stage 1 only: occupancy on a 64³ grid around the object, a surface between its voxels.
+  Parts thinner than a voxel come out a voxel wide or not at all. Colours come from the views, not from this model.
+- Trained on simulated views of small household objects and made-up shapes, standing upright or lying on a plane; other
+  things (people, plants, furniture as a whole, transparent and mirroring objects) are foreign to it.
+- What no view saw is imagined. Draw several hypotheses and read the confidence before a robot reaches behind an object.
+"""
+
+
+def card(bundle: ModelBundle, table: Mapping[str, Any] | None) -> str:
+    """Text of the card; table: content of the JSON of `gena3d evaluate objects`, or None."""
+    facts = bundle.metadata
+    try:
+        flow, vae, data = facts["flow"], facts["vae"], facts["data"]
+        lines = [
+            "# The edge checkpoint of gena3d",
+            "",
+            "A small GENA3D: from one or more posed views of an object and its partial point cloud to the whole",
+            "object, on a CPU. Made by `training/` of this package, from random weights.",
+            "",
+            "| | |",
+            "|---|---|",
+            f"| licence | {facts['license']} |",
+            f"| networks | {_sizes(bundle)} |",
+            f"| data | {data['examples']} examples of {data['objects']} objects: {', '.join(data['sources'])} |",
+            f"| training | VAE: {vae['step']} steps, {vae['hours']} h, flow: {flow['step']} steps, {flow['hours']} h |",
+            f"| held-out objects of the training split | VAE IoU {vae['iou']:.3f}, "
+            f"flow loss {flow['held_out_loss']:.4f} |",
+            f"| temperature of its logits | {facts['occupancy_temperature']} |",
+            f"| made by | `{facts['command']}` |",
+            f"| at commit | {facts['commit']} |",
+            "",
+            "## Limits",
+            "",
+            LIMITS,
+        ]
+    except KeyError as error:
+        raise DataFormatError(f"{bundle.source}: its metadata lacks {error}: was it made by make_edge?") from error
+    if table is not None:
+        lines += _tables(table)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _sizes(bundle: ModelBundle) -> str:
+    counts = {role: sum(p.numel() for p in module.parameters()) for role, module in bundle.modules.items()}
+    parts = ", ".join(f"{role} {count / 1e6:.1f} M" for role, count in counts.items())
+    return f"{sum(counts.values()) / 1e6:.1f} M parameters: {parts}"
+
+
+def _tables(table: Mapping[str, Any]) -> list[str]:
+    given = table["arguments"]
+    objects, kinds = len(table["objects"]), {"all": table["rows"], **table["groups"]}
+    lines = [
+        "## Measured",
+        "",
+        f"{objects} objects of the split '{given['split'] or 'val'}', which were not used for training or tuning; "
+        f"{given['hypotheses']} hypotheses, seed {given['seed']}. Distances in % of the longest side.",
+        "",
+    ]
+    for kind, rows in kinds.items():
+        shown = [{key: row.get(key) for key in ("method", "views", "occlusion", "objects", *SHOWN)} for row in rows]
+        lines += [f"{kind} objects", "", markdown_of(shown), ""]
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 1 failed with one line on stderr, 2 wrong arguments."""
+    parser = argparse.ArgumentParser(prog="python -m training.model_card", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="folder that make_edge wrote")
+    parser.add_argument("--table", type=Path, help="JSON of `gena3d evaluate objects`")
+    options = parser.parse_args(arguments)
+    try:
+        table = None if options.table is None else _read(options.table)
+        text = card(open_checkpoint(options.checkpoint), table)
+        write_file(options.checkpoint / CARD, text.encode())
+    except Gena3DError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(options.checkpoint / CARD)
+    return 0
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataFormatError(f"{file}: no table: {error}") from error
+    if content.get("command") != "evaluate objects":
+        raise DataFormatError(f"{file}: is not of `gena3d evaluate objects`")
+    return content
+
+
+if __name__ == "__main__":
+    sys.exit(main())
