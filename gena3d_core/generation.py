@@ -109,10 +109,26 @@ GENERATORS: dict[str, Callable[..., ObjectGenerator]] = {
 """Generators by name."""
 
 
+AUTO = "auto"
+"""`edge` where its weights are, `observed` elsewhere."""
+
+
+def chosen_generator(name: str, *, checkpoint: object = None) -> str:
+    """What `auto` stands for on this machine; other names as they are. checkpoint: that was asked for, if any."""
+    if name != AUTO:
+        return name
+    if checkpoint:
+        return "edge"
+    from .checkpoints.locate import local_folder  # imports torch
+
+    return "edge" if local_folder("edge") is not None else "observed"
+
+
 def make_generator(name: str, **options: Any) -> ObjectGenerator:
-    """The generator called `name`; raises `InputError` for an unknown name or option."""
+    """The generator called `name`, or `AUTO`; raises `InputError` for an unknown name or option."""
+    name = chosen_generator(name, checkpoint=options.get("checkpoint"))
     if name not in GENERATORS:
-        raise InputError(f"unknown generator '{name}'; choose one of: {', '.join(sorted(GENERATORS))}")
+        raise InputError(f"unknown generator '{name}'; choose one of: {', '.join([AUTO, *sorted(GENERATORS)])}")
     try:
         return GENERATORS[name](**options)
     except TypeError as error:

@@ -9,7 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from .errors import CancelledError, Gena3DError, InputError, StageError
-from .generation import CHECKPOINT_GENERATORS, complete_objects, free_space_resolution, make_generator
+from .generation import (
+    AUTO,
+    CHECKPOINT_GENERATORS,
+    chosen_generator,
+    complete_objects,
+    free_space_resolution,
+    make_generator,
+)
 from .geometry.bundle_adjustment import refine_poses_by_features
 from .geometry.registration import refine_view_poses
 from .layout import place_objects
@@ -47,7 +54,8 @@ class PipelineConfig:
     stereo: str = "auto"
     """Stereo matcher by name; `auto` takes the cameras' depth where every view has it, else `plane_sweep`."""
     segmenter: str = "tabletop"
-    generator: str = "observed"
+    generator: str = AUTO
+    """What completes the objects, by name; `auto`: the checkpoint that comes with the package."""
     generator_options: Mapping[str, object] = field(default_factory=dict)
     """Options of the generator's own, such as a checkpoint (see `generative.flow_generator.make_flow_generator`)."""
     refine_poses: bool = True
@@ -74,9 +82,10 @@ class Pipeline:
             raise InputError(f"free_space_resolution must not be negative, got {self.config.free_space_resolution}")
         self._segmenter = make_segmenter(self.config.segmenter)
         options = dict(self.config.generator_options)
-        if self.config.generator in CHECKPOINT_GENERATORS:
+        generator = chosen_generator(self.config.generator, checkpoint=options.get("checkpoint"))
+        if generator in CHECKPOINT_GENERATORS:
             options.setdefault("device", self.config.device)
-        self._generator = make_generator(self.config.generator, **options)
+        self._generator = make_generator(generator, **options)
         wanted = self.config.free_space_resolution
         self._free_space_resolution = free_space_resolution(self._generator) if wanted is None else wanted
         names = ("depth_camera", "plane_sweep") if self.config.stereo == "auto" else (self.config.stereo,)

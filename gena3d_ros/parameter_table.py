@@ -168,7 +168,9 @@ class ReconstructionParameters(NodeParameters):
         "auto", "stereo matcher; auto: the cameras' depth where all views have it, else plane_sweep"
     )
     segmenter: str = parameter("tabletop", "what finds the objects")
-    generator: str = parameter("observed", "what completes the objects")
+    generator: str = parameter(
+        "auto", "what completes the objects; auto: edge, which comes with the package; observed: nothing does"
+    )
     checkpoint: str = parameter("", "weights of the generator: a family, folder or file; empty: those of its name")
     sampling_steps: int = parameter(0, "sampling steps of the generator; 0: as its checkpoint says", bounds=(0, 1000))
     max_memory: str = parameter("", "memory that the generator may use, such as 6GB; empty: no limit")
@@ -177,7 +179,7 @@ class ReconstructionParameters(NodeParameters):
     watertight: bool = parameter(False, "close every mesh, also where nothing was seen")
     device: str = parameter("cpu", "torch device of the stages that use torch: cpu, or the name of an accelerator")
     hypotheses: int = parameter(
-        1, "samples of each object that the generator draws in automatic work", bounds=(1, 64), live=True
+        4, "samples of each object that the generator draws in automatic work", bounds=(1, 64), live=True
     )
     seed: int = parameter(0, "seed of automatic work", bounds=(0, 2**31 - 1), live=True)
     output_directory: str = parameter("~/.ros/gena3d", "~/save_scene writes below this folder only", live=True)

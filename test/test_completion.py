@@ -10,15 +10,24 @@ import numpy as np
 import pytest
 import torch
 
+from gena3d_core.checkpoints import locate
 from gena3d_core.checkpoints.presets import random_bundle
 from gena3d_core.checkpoints.save import save_bundle
 from gena3d_core.cli import main
 from gena3d_core.errors import IncompleteError, InputError, MemoryBudgetError
-from gena3d_core.generation import MIN_POINTS, complete_objects, free_space_resolution, make_generator
+from gena3d_core.generation import (
+    MIN_POINTS,
+    chosen_generator,
+    complete_objects,
+    free_space_resolution,
+    make_generator,
+)
+from gena3d_core.generative.flow_generator import FlowGenerator
 from gena3d_core.generative.inputs import prepare_inputs
 from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.io import load_scene
 from gena3d_core.observation import build_observations
+from gena3d_core.observed import ObservedSurface
 from gena3d_core.pipeline import Pipeline, PipelineConfig
 from gena3d_core.simulation import random_scene, views_from_scene
 from gena3d_core.types import CompletedObject, ObjectMask, Segmentation, VoxelGrid
@@ -103,6 +112,18 @@ def test_generators_say_which_free_space_they_want(checkpoint):
     assert free_space_resolution(make_generator("edge", checkpoint=str(checkpoint))) == 64
     with pytest.raises(InputError, match="free_space_resolution"):
         Pipeline(PipelineConfig(free_space_resolution=-1))
+
+
+def test_auto_is_the_checkpoint_that_is_at_hand(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(locate, "places", lambda name: (tmp_path / name,))
+    assert chosen_generator("auto") == "observed"
+    assert isinstance(make_generator("auto"), ObservedSurface)
+    assert chosen_generator("auto", checkpoint="some folder") == "edge"
+    assert isinstance(make_generator("auto", checkpoint=str(checkpoint)), FlowGenerator)
+    (tmp_path / "edge").symlink_to(checkpoint)
+    assert chosen_generator("auto") == "edge"
+    assert isinstance(make_generator("auto", steps=3), FlowGenerator)
+    assert chosen_generator("observed") == "observed"
 
 
 def test_free_space_is_carved_in_the_grid_of_the_generator(observations):

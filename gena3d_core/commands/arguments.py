@@ -90,7 +90,12 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
         help="depth_camera, plane_sweep or auto (default)",
     )
     group.add_argument("--segmenter", default="tabletop", metavar="NAME", help="finds the objects (default: tabletop)")
-    group.add_argument("--generator", default="observed", metavar="NAME", help="completes them (default: observed)")
+    group.add_argument(
+        "--generator",
+        default="auto",
+        metavar="NAME",
+        help="completes them; observed: only what was seen; auto (default): edge, which comes with the package",
+    )
     group.add_argument(
         "--device", default="auto", metavar="DEVICE", help="torch device (default: auto, the accelerator if any)"
     )

@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
     """Print one `name: value` line each."""
     from .. import __version__
     from ..device import device_names
-    from ..generation import GENERATORS
+    from ..generation import AUTO, GENERATORS, chosen_generator
     from ..segmentation import SEGMENTERS
     from ..stereo import STEREO_MATCHERS
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         "devices": ", ".join(device_names()),
         "stereo": ", ".join(sorted(STEREO_MATCHERS)),
         "segmenters": ", ".join(sorted(SEGMENTERS)),
-        "generators": ", ".join(sorted(GENERATORS)),
+        "generators": ", ".join(sorted(GENERATORS)) + f"; {AUTO} is {chosen_generator(AUTO)}",
     }
     for name, value in lines.items():
         print(f"{name}: {value}")

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="name an object; may be repeated")
     parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help="random seed (default: 0)")
     parser.add_argument(
-        "--hypotheses", type=integer(1, 64), default=1, metavar="N", help="samples drawn for each object (default: 1)"
+        "--hypotheses", type=integer(1, 64), default=4, metavar="N", help="samples drawn for each object (default: 4)"
     )
     parser.add_argument("--no-overview", action="store_true", help="do not draw overview.png")
     bag = parser.add_argument_group("rosbag2 input (found out when not given)")

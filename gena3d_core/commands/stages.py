@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ..device import default_device
 from ..errors import InputError
-from ..generation import CHECKPOINT_GENERATORS, GENERATORS
+from ..generation import AUTO, CHECKPOINT_GENERATORS, GENERATORS, chosen_generator
 from ..pipeline import Pipeline, PipelineConfig
 from ..segmentation import SEGMENTERS
 from ..stereo import STEREO_MATCHERS
@@ -20,7 +20,8 @@ def make_pipeline(args: argparse.Namespace) -> Pipeline:
     """The pipeline that the options of `add_pipeline_arguments` name. Raises `UsageError` for an unknown name."""
     check_name("--stereo", args.stereo, {"auto", *STEREO_MATCHERS})
     check_name("--segmenter", args.segmenter, SEGMENTERS)
-    check_name("--generator", args.generator, GENERATORS)
+    check_name("--generator", args.generator, {AUTO, *GENERATORS})
+    args.generator = chosen_generator(args.generator, checkpoint=args.checkpoint)
     try:
         return Pipeline(
             PipelineConfig(
