@@ -89,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         args.draws,
         args.seed,
         networks,
+        sets=not args.no_sets,
     )
     count = len(entries) * len(conditions)
     processes = process_count(args, count)

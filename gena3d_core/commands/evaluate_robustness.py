@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,11 +81,11 @@ def run(args: argparse.Namespace) -> int:
     cloudless = _without_cloud(makers) if any(level.drops_cloud for level in levels) else {}
     conditions = tuple(dict.fromkeys(level.condition for level in levels if not level.drops_cloud))
     draws = args.hypotheses, args.draws, args.seed
-    plan = EvaluationPlan(args.data, entries, conditions, args.protocol, tuple(args.setting), *draws)
+    plan = EvaluationPlan(args.data, entries, conditions, args.protocol, tuple(args.setting), *draws, sets=False)
     results = _results(plan, makers, args)
     dropped: list[ExampleResult] = []
     if cloudless:
-        own = EvaluationPlan(args.data, entries, (base,), args.protocol, tuple(args.setting), *draws)
+        own = replace(plan, conditions=(base,))
         dropped = _results(own, cloudless, args)
     rows = level_rows(levels, make_rows(results), make_rows(dropped))
     print(markdown(rows))

@@ -38,6 +38,7 @@ class EvaluationPlan:
     hypotheses      samples that a method may draw for each object
     draws           how often each method completes each example, with other seeds
     networks        weights of networks of image metrics by name (`image_networks.load_networks`)
+    sets            whether results carry the clouds that MMD and COV are made of
     """
 
     data: Path
@@ -49,6 +50,7 @@ class EvaluationPlan:
     draws: int = 1
     seed: int = 0
     networks: tuple[tuple[str, Path], ...] = ()
+    sets: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ class MethodResult:
 class ExampleResult:
     """All methods on one example; `problem` says why there is no example of that object, which no method then sees.
 
-    cloud  (4096, 3) of the true shape in its unit frame
+    cloud  (4096, 3) of the true shape in its unit frame; None without sets
     """
 
     entry: ObjectEntry
@@ -96,7 +98,7 @@ class Evaluator:
             example = evaluation_example(mesh, settings, seed, entry.scale_m)
         except InputError as error:
             return ExampleResult(entry, condition, problem=str(error))
-        truth = TrueObject.measure(example.mesh, example.observation, seed)
+        truth = TrueObject.measure(example.mesh, example.observation, seed, with_cloud=self.plan.sets)
         results = [self._run(name, draw, truth, seed) for name in self.makers for draw in range(self._draws(name))]
         return ExampleResult(entry, condition, tuple(results), truth.cloud)
 

@@ -39,7 +39,8 @@ class TrueObject:
 
     mesh        world, metres; closed
     seen        (N,) bool: which of `points` (N, 3), spread over the surface, the views show
-    cloud       (4096, 3) farthest-point sample in the unit frame: centre of the box 0, longest side 1
+    cloud       (4096, 3) farthest-point sample in the unit frame: centre of the box 0, longest side 1; None if not
+                asked for
     occupancy   voxels that it takes up (`voxels.true_occupancy`)
     free_space  what the views prove empty
     """
@@ -52,13 +53,13 @@ class TrueObject:
     points: Float32Array
     normals: Float64Array
     seen: BoolArray
-    cloud: Float32Array
+    cloud: Float32Array | None
     occupancy: BoolArray
     free_space: VoxelGrid | None
 
     @staticmethod
-    def measure(mesh: Mesh, observation: ObjectObservation, seed: int = 0) -> TrueObject:
-        """Raises `InputError` for a mesh without area."""
+    def measure(mesh: Mesh, observation: ObjectObservation, seed: int = 0, *, with_cloud: bool = True) -> TrueObject:
+        """with_cloud: whether sets of shapes will be compared. Raises `InputError` for a mesh without area."""
         low, high = mesh_ops.bounds(mesh)
         center_m, side_m = (low + high) / 2.0, longest_side(mesh)
         surface = MeasuredSurface.of(mesh, seed=seed)
@@ -67,7 +68,7 @@ class TrueObject:
             mesh, points, observation.views, observation.visible_masks, tolerance_m=SEEN_TOLERANCE * side_m
         )
         free = observation.free_space or _carved(observation, center_m, side_m)
-        cloud = unit_cloud(mesh, center_m, side_m, seed)
+        cloud = unit_cloud(mesh, center_m, side_m, seed) if with_cloud else None
         return TrueObject(
             mesh, observation, side_m, center_m, surface, points, normals, seen, cloud, true_occupancy(mesh), free
         )
@@ -88,7 +89,8 @@ class ObjectScores:
     psnr, ssim            of renderings against the views, where the object is visible
     seconds               that the method took
     failed                it gave nothing; counts as an empty result
-    cloud                 (4096, 3) farthest-point sample in the unit frame of the true object, None if failed
+    cloud                 (4096, 3) farthest-point sample in the unit frame of the true object, None if failed or if
+                          the truth has none
     surface_confidence    counts of the vertices' confidence as probability to lie within 2 % of the true surface
     voxel_confidence      counts of the probability that voxels are full or empty, as the generator says; of those that
                           it gives a chance of at least 1 % to be full
@@ -160,7 +162,7 @@ def score_object(
         ssim=images.ssim,
         seconds=seconds,
         failed=False,
-        cloud=unit_cloud(result, truth.center_m, truth.side_m, seed),
+        cloud=None if truth.cloud is None else unit_cloud(result, truth.center_m, truth.side_m, seed),
         surface_confidence=_surface_confidence(result, points, faces, forward < 0.02),
         voxel_confidence=voxels,
         missed=missed,
