@@ -21,9 +21,10 @@ from rclpy.action import ActionClient
 from rclpy.executors import ExternalShutdownException
 
 from gena3d_core.errors import Gena3DError
-from gena3d_core.geometry.mesh import transformed
+from gena3d_core.geometry.mesh import sample_surface, transformed
 from gena3d_core.io import save_scene
-from gena3d_core.types import ObjectObservation, Reconstruction, Scene, View
+from gena3d_core.metrics.geometry import SurfaceScores, surface_scores
+from gena3d_core.types import ObjectObservation, ReconstructedObject, Reconstruction, Scene, View
 from gena3d_core.viz import overview
 from gena3d_core.viz.render import instance_map
 from gena3d_ros.action import Reconstruct
@@ -40,6 +41,7 @@ STILL_S = 5.0
 GIVE_UP_S = 20.0
 """... or, with fewer, when it has not changed for so long."""
 FOUND_WITHIN_M = 0.03
+SURFACE_WITHIN_M, SURFACE_SAMPLES = 0.005, 5000
 SIMULATION = ("rate_hz:=10.0", "loop_frames:=36")
 """A loop of few images, which every machine renders in a few seconds."""
 LOG_TAIL_LINES = 15
@@ -188,14 +190,32 @@ def print_scene(scene: Scene, out: Path) -> None:
 
 
 def print_truth(scene: Scene, truth: ReconstructedScene) -> None:
-    """How many of the simulated objects were found, and how far off, by the centres of their bounding boxes."""
+    """How many of the simulated objects were found, how far off by the centres of their bounding boxes, and how much of
+    their whole surface is there."""
     found = np.array([entry.T_world_object[:3, 3] for entry in scene.objects])
     true = np.array([(p.x, p.y, p.z) for p in (entry.pose.position for entry in truth.objects)])
-    errors_m = np.linalg.norm(true[:, None] - found[None], axis=2).min(axis=1)
+    distance_m = np.linalg.norm(true[:, None] - found[None], axis=2)
+    errors_m, nearest = distance_m.min(axis=1), distance_m.argmin(axis=1)
     hits = errors_m < FOUND_WITHIN_M
     median = f", median distance {1000 * np.median(errors_m[hits]):.0f} mm" if hits.any() else ""
     within = f"within {100 * FOUND_WITHIN_M:.0f} cm"
     print(f"simulated truth: {hits.sum()} of {len(true)} objects found {within}{median}; {len(found)} reconstructed")
+    wholes = scene_from_msg(truth).objects
+    scores = [_agreement(scene.objects[nearest[i]], wholes[i]) for i in np.flatnonzero(hits)]
+    if scores:
+        precision, recall = (np.median([getattr(score, name) for score in scores]) for name in ("precision", "recall"))
+        print(
+            f"whole surfaces within {1000 * SURFACE_WITHIN_M:.0f} mm, median: {100 * recall:.0f} % of the true ones, "
+            f"{100 * precision:.0f} % of the reconstructed ones"
+        )
+
+
+def _agreement(found: ReconstructedObject, true: ReconstructedObject) -> SurfaceScores:
+    ours, theirs = (
+        sample_surface(transformed(entry.mesh, entry.T_world_object), SURFACE_SAMPLES, np.random.default_rng(0))[0]
+        for entry in (found, true)
+    )
+    return surface_scores(ours, theirs, SURFACE_WITHIN_M)
 
 
 def bringup_arguments(options: argparse.Namespace) -> list[str]:

@@ -267,7 +267,7 @@ def referenced(recording, tmp_path_factory) -> Path:
 
 def test_evaluate_a_recording(referenced, tmp_path):
     file = tmp_path / "rows.json"
-    done = gena3d("evaluate", "recording", referenced, "--views", 2, "--json", file)
+    done = gena3d("evaluate", "recording", referenced, "--views", 2, "--generator", "observed", "--json", file)
     assert done.returncode == 0, done.stderr
     content = json.loads(file.read_text())
     assert [row["object"] for row in content["rows"]] == [item.name for item in SPEC.objects]
@@ -276,7 +276,7 @@ def test_evaluate_a_recording(referenced, tmp_path):
         assert row["method"] == "observed"
     found = [row for row in content["rows"] if row["found"]]
     assert len(found) >= 2
-    assert all(row["f_score"] > 0.8 and row["centroid_m"] < 0.02 for row in found)
+    assert [row for row in found if not (row["f_score"] > 0.8 and row["centroid_m"] < 0.02)] == []
     assert "| object | views |" in done.stdout
 
 

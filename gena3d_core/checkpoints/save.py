@@ -19,6 +19,8 @@ from .own_layout import CONFIG, SCHEMA
 from .own_models import own_config
 from .weight_files import file_sha256
 
+READABLE = 0o644
+
 
 def save_bundle(
     bundle: ModelBundle, directory: Path, max_file_mb: float = 15.0, *, image_encoder: str | None = None
@@ -89,6 +91,8 @@ def _write_shards(module: nn.Module, role: str, folder: Path, limit: int) -> lis
     )
     for name, shard in zip(names, shards, strict=True):
         save_file(shard, folder / name, metadata={"format": "pt"})
+        # safetensors keeps them to their owner, but whoever may read the folder may read its weights.
+        (folder / name).chmod(READABLE)
     return [{"name": name, "sha256": file_sha256(folder / name)} for name in names]
 
 

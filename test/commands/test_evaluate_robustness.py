@@ -56,7 +56,7 @@ def curve(content, variation, method, figure="chamfer"):
 def test_curves_of_what_is_measured(data, tmp_path, capsys):
     """What was seen and nothing else: dilated masks and noisy poses must show in it."""
     vary = ["--vary", "mask=0,6", "--vary", "position=0,2", "--vary", "depth_noise=1,8", "--vary", "holes=0,0.75"]
-    content = evaluated(data, tmp_path / "rows.json", "--baselines", "observed", *vary)
+    content = evaluated(data, tmp_path / "rows.json", "--generator", "observed", "--baselines", "none", *vary)
     assert (content["schema"], content["command"], content["objects"]) == (1, "evaluate robustness", ["tube"])
     usual = {name: curve(content, name, "observed")[VARIATIONS[name].usual] for name in ("mask", "depth_noise")}
     assert usual["mask"] == usual["depth_noise"]
