@@ -31,6 +31,7 @@ class FilterRegConfig:
     outlier_share  prior share of points without a partner
     start_width    width of the Gaussian at the start: about the largest misplacement
     coarse_points, fine_points  points of each cloud in both phases
+    coarse_rounds  (steps, starts that are left after them) of the first phase
     neighbours     of each point in the fine phase
     """
 
@@ -38,10 +39,10 @@ class FilterRegConfig:
     both_ways: bool = True
     outlier_share: float = 0.1
     start_width: float = 0.5
-    coarse_points: int = 300
+    coarse_points: int = 200
     fine_points: int = 3000
+    coarse_rounds: tuple[tuple[int, int], ...] = ((8, 3), (20, 1))
     neighbours: int = 16
-    coarse_steps: int = 30
     fine_steps: int = 40
     tolerance: float = 1e-5
 
@@ -55,6 +56,8 @@ class FilterRegConfig:
             )
         if min(self.coarse_points, self.fine_points) < MIN_POINTS or self.neighbours < 1:
             raise InputError(f"FilterReg needs at least {MIN_POINTS} points of each cloud and one neighbour")
+        if not self.coarse_rounds or any(kept < 1 for _, kept in self.coarse_rounds):
+            raise InputError(f"every coarse round must keep a start, got {self.coarse_rounds}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,23 +98,19 @@ def filter_register(
         raise InputError(f"starts must be (C, 4, 4), at least one, got {begin.shape}")
     rng = np.random.default_rng(seed)
     moving, fixed = (_shuffled(name, cloud, rng) for name, cloud in (("source", source), ("target", target)))
-    # All work happens where the target is centred and has radius 1.
-    center = fixed.mean(axis=0)
-    radius = float(np.sqrt(((fixed - center) ** 2).sum(axis=1).mean()))
-    if not radius > 0:
-        raise InputError("registration needs a target whose points are not all the same")
-    S_target_unit = transforms.rigid(radius * np.eye(3), center)
-    fixed = (fixed - center) / radius
-    S = transforms.inverse(S_target_unit) @ begin
-    coarse, fine = config.coarse_points, config.fine_points
-    S, width = _coarse(S, moving[:coarse], fixed[:coarse], config)
-    clouds = _Pair.of(moving[:fine], fixed[:fine])
-    start = int(np.argmin([clouds.distance(one) for one in S])) if len(S) > 1 else 0
-    best, best_width = _fine(S[start], float(width[start]), clouds, config)
+    # All work happens where both clouds are centred and have radius 1, so that no unit matters.
+    fixed, S_target_unit = _normalised("target", fixed)
+    moving, S_source_unit = _normalised("source", moving)
+    radius = float(S_target_unit[0, 0])
+    S = transforms.inverse(S_target_unit) @ begin @ S_source_unit
+    best, width, start = _coarse(S, moving[: config.coarse_points], fixed[: config.coarse_points], config)
+    clouds = _Pair.of(moving[: config.fine_points], fixed[: config.fine_points])
+    best, best_width = _fine(best, width, clouds, config)
     distance = clouds.nearest(best)
     inlier = distance < 3.0 * best_width + clouds.spacing
     rmse = float(np.sqrt((distance[inlier] ** 2).mean())) if inlier.any() else float("inf")
-    return CloudFit(S_target_unit @ best, best_width * radius, rmse * radius, float(inlier.mean()), start)
+    S_target_source = S_target_unit @ best @ transforms.inverse(S_source_unit)
+    return CloudFit(S_target_source, best_width * radius, rmse * radius, float(inlier.mean()), start)
 
 
 def _shuffled(name: str, cloud: np.ndarray, rng: np.random.Generator) -> Float64Array:
@@ -121,6 +120,15 @@ def _shuffled(name: str, cloud: np.ndarray, rng: np.random.Generator) -> Float64
     if len(points) < MIN_POINTS:
         raise InputError(f"registration needs at least {MIN_POINTS} finite points in the {name}, got {len(points)}")
     return rng.permutation(points)
+
+
+def _normalised(name: str, points: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Points (N, 3) centred and of root mean square radius 1, and the similarity (4, 4) back."""
+    center = points.mean(axis=0)
+    radius = float(np.sqrt(((points - center) ** 2).sum(axis=1).mean()))
+    if not radius > 0:
+        raise InputError(f"registration needs a {name} whose points are not all the same")
+    return (points - center) / radius, transforms.rigid(radius * np.eye(3), center)
 
 
 def _moved(S: np.ndarray, points: np.ndarray) -> Float64Array:
@@ -172,30 +180,38 @@ def _step(
     alive = total > 1e-9
     step = np.tile(np.eye(4), (len(S), 1, 1))
     if alive.any():
-        pairs = (np.concatenate(part, axis=1)[alive] for part in (sources, targets))
-        step[alive] = fit_similarity(*pairs, weight[alive], upright=False, scaled=config.scaled)
+        drawn, to = (np.concatenate(part, axis=1)[alive] for part in (sources, targets))
+        step[alive] = fit_similarity(drawn, to, weight[alive], upright=False, scaled=config.scaled)
     variance = (weight * np.concatenate(spread, axis=1)).sum(axis=1) / np.maximum(3.0 * total, 1e-300)
     return step @ S, np.where(alive, np.sqrt(variance), width)
 
 
 def _coarse(
     S: np.ndarray, moving: Float64Array, fixed: Float64Array, config: FilterRegConfig
+) -> tuple[Float64Array, float, int]:
+    """The best of the candidates (C, 4, 4) after filters over all pairs of points, its width and its number."""
+    width, number = np.full(len(S), config.start_width), np.arange(len(S))
+    clouds = _Pair.of(moving, fixed)
+    for steps, kept in config.coarse_rounds:
+        for _ in range(steps):
+            S, found = _dense_step(S, width, moving, fixed, config)
+            width = np.clip(found, 0.5 * clouds.spacing, width)
+        best = np.argsort([clouds.distance(one) for one in S], kind="stable")[:kept]
+        S, width, number = S[best], width[best], number[best]
+    return S[0], float(width[0]), int(number[0])
+
+
+def _dense_step(
+    S: np.ndarray, width: np.ndarray, moving: Float64Array, fixed: Float64Array, config: FilterRegConfig
 ) -> tuple[Float64Array, Float64Array]:
-    """Candidates (C, 4, 4) and their widths (C,) after filters over all pairs of points."""
-    width = np.full(len(S), config.start_width)
-    floor = 0.5 * _spacing(fixed)
-    everywhere = np.broadcast_to(fixed, (len(S), *fixed.shape))
-    for _ in range(config.coarse_steps):
-        points = _moved(S, moving)
-        squared = (points**2).sum(axis=-1)[:, :, None] + (fixed**2).sum(axis=-1) - 2.0 * points @ fixed.T
-        squared = np.maximum(squared, 0.0)
-        kernel = np.exp(squared / (-2.0 * width**2)[:, None, None])
-        ahead = _filtered(kernel / len(fixed), squared, everywhere)
-        turned, turned_squared = kernel.transpose(0, 2, 1), squared.transpose(0, 2, 1)
-        back = _filtered(turned / len(moving), turned_squared, points)
-        S, found = _step(S, width, (points, ahead), (everywhere, back), config)
-        width = np.clip(found, floor, width)
-    return S, width
+    """One step of candidates S (C, 4, 4) with Gaussians over all pairs."""
+    points, everywhere = _moved(S, moving), np.broadcast_to(fixed, (len(S), *fixed.shape))
+    squared = (points**2).sum(axis=-1)[:, :, None] + (fixed**2).sum(axis=-1) - 2.0 * points @ fixed.T
+    squared = np.maximum(squared, 0.0)
+    kernel = np.exp(squared / (-2.0 * width**2)[:, None, None])
+    ahead = _filtered(kernel / len(fixed), squared, everywhere)
+    back = _filtered(kernel.transpose(0, 2, 1) / len(moving), squared.transpose(0, 2, 1), points)
+    return _step(S, width, (points, ahead), (everywhere, back), config)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import InputError
 from ..geometry import mesh as mesh_ops
-from ..types import BoolArray, Float64Array, Intrinsics, UInt8Array, require_shape
+from ..types import BoolArray, Float64Array, Intrinsics, Mesh, UInt8Array, require_shape
 from .rendering import ImageScores, masked_psnr, masked_ssim, render_color
-from .scene_objects import PlacedMesh, whole
+from .scene_objects import PlacedMesh
+
+GREY = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,7 @@ def masked_photo(
 
 def rendered_truth(objects: Sequence[PlacedMesh], T_world_camera: np.ndarray, intrinsics: Intrinsics) -> ScenePicture:
     """The true objects rendered without a light of their own: 'GT-Render' in the paper."""
-    color, hit = render_color(whole(objects), T_world_camera, intrinsics)
+    color, hit = render_color(_shown(objects), T_world_camera, intrinsics)
     return ScenePicture(color, hit, np.asarray(T_world_camera, dtype=np.float64), intrinsics)
 
 
@@ -68,20 +70,31 @@ class ScenePictureScores:
 def picture_scores(
     predicted: Sequence[PlacedMesh], S_truth_predicted: np.ndarray, pictures: Sequence[ScenePicture]
 ) -> ScenePictureScores:
-    """Scores of the prediction, aligned by `S_truth_predicted` (4, 4), as the true cameras see it; grey without colours.
+    """Scores of the prediction, aligned by `S_truth_predicted` (4, 4), as the true cameras see it.
 
-    Raises `InputError` without pictures.
+    Objects without colours are grey. Raises `InputError` without pictures.
     """
     if not pictures:
         raise InputError("scores of pictures need at least one picture")
-    mesh = mesh_ops.transformed(whole(predicted), S_truth_predicted)
+    mesh = mesh_ops.transformed(_shown(predicted), S_truth_predicted)
     rows = np.array([_one_picture(*render_color(mesh, p.T_world_camera, p.intrinsics), p) for p in pictures])
     mean = [float(np.nanmean(column)) if np.isfinite(column).any() else float("nan") for column in rows.T]
     return ScenePictureScores(ImageScores(mean[0], mean[1]), ImageScores(mean[2], mean[3]), mean[4])
 
 
+def _shown(objects: Sequence[PlacedMesh]) -> Mesh:
+    """All objects in the scene's frame, those without colours in grey."""
+    meshes = [item.in_world() for item in objects]
+    return mesh_ops.concatenate(
+        [
+            replace(m, vertex_colors=np.full((len(m.vertices), 3), GREY, np.uint8)) if m.vertex_colors is None else m
+            for m in meshes
+        ]
+    )
+
+
 def _one_picture(color: np.ndarray, hit: np.ndarray, truth: ScenePicture) -> tuple[float, ...]:
-    """PSNR and SSIM of the whole picture, then of the objects (NaN where none is seen), and the silhouettes' overlap."""
+    """PSNR and SSIM of the whole picture, those of the objects and their silhouettes' overlap (NaN if none is seen)."""
     everywhere, union = np.ones_like(hit), hit | truth.mask
     whole_picture = masked_psnr(color, truth.color, everywhere), masked_ssim(color, truth.color, everywhere)
     if not union.any():
