@@ -67,6 +67,15 @@ class ScenePictureScores:
     silhouette: float
 
 
+def render_prediction(
+    predicted: Sequence[PlacedMesh], S_truth_predicted: np.ndarray, pictures: Sequence[ScenePicture]
+) -> list[tuple[UInt8Array, BoolArray]]:
+    """For each picture what its camera sees of the aligned prediction: (H, W, 3) uint8, black where nothing is, and
+    (H, W) bool where something is. Feed them to networks (LPIPS, FID, CLIP, DINO) beside the true ones."""
+    mesh = mesh_ops.transformed(_shown(predicted), S_truth_predicted)
+    return [render_color(mesh, picture.T_world_camera, picture.intrinsics) for picture in pictures]
+
+
 def picture_scores(
     predicted: Sequence[PlacedMesh], S_truth_predicted: np.ndarray, pictures: Sequence[ScenePicture]
 ) -> ScenePictureScores:
@@ -76,8 +85,8 @@ def picture_scores(
     """
     if not pictures:
         raise InputError("scores of pictures need at least one picture")
-    mesh = mesh_ops.transformed(_shown(predicted), S_truth_predicted)
-    rows = np.array([_one_picture(*render_color(mesh, p.T_world_camera, p.intrinsics), p) for p in pictures])
+    shots = render_prediction(predicted, S_truth_predicted, pictures)
+    rows = np.array([_one_picture(*shot, picture) for shot, picture in zip(shots, pictures, strict=True)])
     mean = [float(np.nanmean(column)) if np.isfinite(column).any() else float("nan") for column in rows.T]
     return ScenePictureScores(ImageScores(mean[0], mean[1]), ImageScores(mean[2], mean[3]), mean[4])
 

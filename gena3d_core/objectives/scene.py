@@ -201,7 +201,7 @@ def _soft_shares(
     x_t: Tensor, velocity: Tensor, poses: Tensor, targets: SceneTargets, decode: Decoder, objective: SceneObjective
 ) -> Tensor:
     x0 = estimated_x0(x_t, velocity, targets.t, objective.sigma_min)
-    points = asset_points(decode(x0).float())
+    points = asset_points(decode(x0))
     # The query is where it is by definition, whatever the head says of it.
     known = torch.where(targets.query[:, None], targets.poses.to(poses), poses).float()
     scene = points.row // targets.assets
@@ -214,7 +214,7 @@ def _counted_shares(
     x_t: Tensor, velocity: Tensor, poses: Tensor, targets: SceneTargets, decode: Decoder, objective: SceneObjective
 ) -> Tensor:
     x0 = estimated_x0(x_t, velocity, targets.t, objective.sigma_min)
-    points = asset_points(decode(x0).float(), at_corner=True)
+    points = asset_points(decode(x0), at_corner=True)
     scene = points.row // targets.assets
     cubes = into_unit_cubes(placed(points, targets.poses.float(), targets.R_model_grid), scene, targets.scenes)
     return counted_share(cubes, points.row, ~targets.query, targets.assets, objective.collision_resolution)

@@ -47,9 +47,10 @@ def asset_points(logits: Tensor, *, at_corner: bool = False) -> AssetPoints:
         logits = logits[:, 0]
     if logits.ndim != 4:
         raise InputError(f"occupancy must be (B, R, R, R) or (B, 1, R, R, R), got {tuple(logits.shape)}")
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()  # half precision cannot tell neighbouring voxels apart
     index = torch.nonzero(logits > 0)
-    size = logits.new_tensor(logits.shape[1:])
-    points = (index[:, 1:] + (0.0 if at_corner else 0.5)) / size - 0.5
+    points = (index[:, 1:] + (0.0 if at_corner else 0.5)) / logits.new_tensor(logits.shape[1:]) - 0.5
     return AssetPoints(points, index[:, 0], torch.sigmoid(logits[tuple(index.T)]), len(logits))
 
 
@@ -105,7 +106,8 @@ def soft_share(
 
     Points spread their weight over the eight voxels around them; an asset fills a voxel by what it gets there, at most
     1. With these shares as independent chances, the result is the expected number of voxels that several assets fill
-    over the expected number that any fills. Fringes of little weight hardly count, since chances multiply.
+    over the expected number that any fills. Fringes of little weight hardly count, since chances multiply. On a GPU
+    the order of the sums, and with it the last digit, may change from run to run.
     """
     cells = resolution**3
     place, share = _eight_voxels(points, weight, resolution)

@@ -1,13 +1,18 @@
 """Shares of colliding voxels: scenes whose answer is known, gradients by finite differences, and what they lead to."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from gena3d_core.errors import InputError
 from gena3d_core.geometry import scene_poses, transforms
+from gena3d_core.geometry.mesh import transformed
+from gena3d_core.geometry.mesh_voxelization import voxelize_surface
+from gena3d_core.metrics.surface_distance import MeasuredSurface
 from gena3d_core.objectives.scene_collision import (
     asset_points,
     counted_share,
@@ -15,6 +20,7 @@ from gena3d_core.objectives.scene_collision import (
     placed,
     soft_share,
 )
+from gena3d_core.simulation.primitives import box, sphere
 
 SURE = 50.0
 
@@ -145,6 +151,39 @@ def test_counted_assets_and_empty_scenes():
     nothing = -cubes(2)
     for share in shares(nothing, poses[:2], 2):
         assert float(share) == 0.0
+
+
+def test_half_precision_loses_no_voxel():
+    points = asset_points(cubes(1, 64).bfloat16())
+    assert points.points.dtype == torch.float32
+    assert len(torch.unique(points.points, dim=0)) == 64**3
+
+
+def test_a_known_scene_from_meshes_to_voxels_and_back():
+    """Grids of two meshes, placed by the poses of a world that is known, lie on the meshes in that world."""
+    meshes = [box((1.0, 0.5, 0.25), bevel_m=0.0), sphere(0.5)]
+    turn = Rotation.from_euler("xyz", [20, -35, 110], degrees=True).as_matrix()
+    S_world_asset = np.stack(
+        [
+            transforms.rigid(0.3 * turn, np.array([1.0, -2.0, 0.4])),
+            transforms.rigid(0.1 * turn.T, np.array([1.3, -2, 0.2])),
+        ]
+    )
+    grids = np.stack([voxelize_surface(mesh.vertices, mesh.faces) for mesh in meshes])
+    points = asset_points(torch.from_numpy(np.where(grids, 1.0, -1.0)))
+    poses = torch.from_numpy(scene_poses.relative_poses(S_world_asset))
+    in_world = transforms.apply(S_world_asset[0], placed(points, poses).numpy())
+    for row, mesh in enumerate(meshes):
+        truth = MeasuredSurface.of(transformed(mesh, S_world_asset[row]))
+        distance, _ = truth.nearest(in_world[(points.row == row).numpy()])
+        side = 0.3 if row == 0 else 0.1
+        assert distance.max() < np.sqrt(3) / 2 / 64 * side * 1.05  # half a voxel's diagonal
+    inside = into_unit_cubes(placed(points, poses), torch.zeros_like(points.row), 1)
+    assert float(counted_share(inside, points.row, torch.ones(2, dtype=torch.bool), 2)) == 0.0
+    touching = poses.clone()
+    touching[1, :3] = 0.0
+    inside = into_unit_cubes(placed(points, touching), torch.zeros_like(points.row), 1)
+    assert float(soft_share(inside, points.row, points.weight, 2, 1)) > 0.01
 
 
 def test_poses_must_fit_the_assets():
