@@ -48,7 +48,7 @@ def asset_points(logits: Tensor, *, at_corner: bool = False) -> AssetPoints:
     if logits.ndim != 4:
         raise InputError(f"occupancy must be (B, R, R, R) or (B, 1, R, R, R), got {tuple(logits.shape)}")
     if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()  # half precision cannot tell neighbouring voxels apart
+        logits = logits.float()  # half precision would round places
     index = torch.nonzero(logits > 0)
     points = (index[:, 1:] + (0.0 if at_corner else 0.5)) / logits.new_tensor(logits.shape[1:]) - 0.5
     return AssetPoints(points, index[:, 0], torch.sigmoid(logits[tuple(index.T)]), len(logits))

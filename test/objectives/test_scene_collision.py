@@ -153,10 +153,10 @@ def test_counted_assets_and_empty_scenes():
         assert float(share) == 0.0
 
 
-def test_half_precision_loses_no_voxel():
-    points = asset_points(cubes(1, 64).bfloat16())
-    assert points.points.dtype == torch.float32
-    assert len(torch.unique(points.points, dim=0)) == 64**3
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_moves_no_voxel(dtype: torch.dtype):
+    points = asset_points(cubes(1, 12).to(dtype)).points
+    assert torch.equal(points, asset_points(cubes(1, 12)).points)
 
 
 def test_a_known_scene_from_meshes_to_voxels_and_back():
