@@ -42,9 +42,9 @@ class FilterRegConfig:
     coarse_points: int = 200
     fine_points: int = 3000
     coarse_rounds: tuple[tuple[int, int], ...] = ((8, 3), (20, 1))
-    neighbours: int = 16
-    fine_steps: int = 40
-    tolerance: float = 1e-5
+    neighbours: int = 10
+    fine_steps: int = 25
+    tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
         if self.scaled and not self.both_ways:
