@@ -10,8 +10,10 @@ import numpy as np
 
 from ..errors import InputError
 from .image_sets import PictureFigures, set_figures
-from .scene_pictures import ScenePictureScores
-from .scene_scores import LIMITS, SceneScores
+from .scene_alignment import Alignment
+from .scene_objects import PlacedMesh
+from .scene_pictures import ScenePicture, ScenePictureScores, picture_scores
+from .scene_scores import LIMITS, SceneScores, TrueScene, score_scene
 from .summaries import cell, finite_or_none, known_mean, standard_error
 
 MAIN_LIMIT = LIMITS.index(0.05)
@@ -36,6 +38,31 @@ class SceneResult:
     pictures: ScenePictureScores | None = None
     problem: str = ""
     figures: PictureFigures | None = None
+
+
+def scene_result(
+    scene: str,
+    method: str,
+    predicted: Sequence[PlacedMesh] | None,
+    truth: TrueScene,
+    seconds: float,
+    *,
+    pictures: Sequence[ScenePicture] = (),
+    alignment: Alignment = "similarity",
+    up: Sequence[float] | np.ndarray = (0.0, 0.0, 1.0),
+    problem: str = "",
+    seed: int = 0,
+) -> SceneResult:
+    """Scores of what `method` gave for `scene`; None: it failed, which counts as an empty scene.
+
+    pictures: what the true cameras should see, for PSNR and SSIM; alignment and up as in `score_scene`.
+    """
+    objects = list(predicted or ())
+    scores = score_scene(objects, truth, alignment=alignment, up=up, seed=seed)
+    seen = picture_scores(objects, scores.S_truth_predicted, pictures) if pictures else None
+    if not any(item.found for item in scores.objects):
+        problem = problem or "none of the true objects was found"
+    return SceneResult(scene, method, scores, seconds, seen, problem)
 
 
 def scene_figures(result: SceneResult) -> dict[str, float]:

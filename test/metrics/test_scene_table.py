@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 
 from gena3d_core.errors import InputError
+from gena3d_core.geometry import transforms
 from gena3d_core.metrics.rendering import ImageScores
-from gena3d_core.metrics.scene_pictures import ScenePictureScores
-from gena3d_core.metrics.scene_scores import Agreement, ObjectFigures, SceneScores
-from gena3d_core.metrics.scene_table import SceneResult, paired_difference, scene_markdown, scene_rows
+from gena3d_core.metrics.scene_objects import PlacedMesh
+from gena3d_core.metrics.scene_pictures import ScenePictureScores, rendered_truth
+from gena3d_core.metrics.scene_scores import Agreement, ObjectFigures, SceneScores, TrueScene
+from gena3d_core.metrics.scene_table import SceneResult, paired_difference, scene_markdown, scene_result, scene_rows
+from gena3d_core.simulation.primitives import sphere
+from gena3d_core.types import Intrinsics, Mesh
 
 
 def scores(chamfer: float, objects: int = 2) -> SceneScores:
@@ -68,6 +72,29 @@ def test_pairs_show_what_means_of_different_scenes_hide():
     assert mean == pytest.approx(-0.06)
     assert error == pytest.approx(0.01)
     assert paired_difference(RESULTS, "alone", "ours", "cd_s")[0] == pytest.approx(0.06)
+
+
+def test_a_scene_is_scored_in_one_call_and_failure_counts():
+    camera = Intrinsics(64, 48, 60.0, 60.0, 31.5, 23.5)
+    items = [PlacedMesh(7, sphere(0.5), transforms.rigid(0.2 * np.eye(3), np.array([0.0, 0.0, 0.1])))]
+    truth = TrueScene.measure(items)
+    pictures = [rendered_truth(items, transforms.look_at((0, -1, 0.5), (0, 0, 0.1)), camera)]
+    right = scene_result("a", "ours", items, truth, 2.0, pictures=pictures, alignment="none")
+    wrong = scene_result("a", "theirs", None, truth, 1.0, pictures=pictures, problem="RuntimeError: no memory")
+    missed = scene_result("a", "other", [PlacedMesh(8, *_parts(items[0]))], truth, 1.0, alignment="none")
+    assert right.problem == ""
+    assert right.pictures is not None
+    assert right.pictures.silhouette == 1.0
+    assert wrong.problem == "RuntimeError: no memory"
+    assert "none of the true objects" in missed.problem
+    rows = {row.method: row for row in scene_rows([right, wrong, missed])}
+    assert rows["ours"].failed == 0
+    assert (rows["theirs"].failed, rows["theirs"].means["cd_s"], rows["theirs"].means["silhouette"]) == (1, 2.0, 0.0)
+    assert rows["other"].means["cd_s"] < 0.01  # the surface is there, under another id
+
+
+def _parts(item: PlacedMesh) -> tuple[Mesh, np.ndarray]:
+    return item.mesh, item.S_world_object
 
 
 def test_what_cannot_be_compared_is_refused():
