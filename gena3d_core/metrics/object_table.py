@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -17,6 +16,7 @@ from .object_evaluation import ExampleResult, MethodResult
 from .object_protocol import Condition
 from .objects import ObjectScores
 from .point_sets import SetScores, set_scores
+from .summaries import cell, finite_or_none, known_mean, standard_error
 
 Clouds = tuple[list[np.ndarray], list[np.ndarray]]
 """Generated and reference clouds of one row."""
@@ -70,10 +70,7 @@ class Row:
             content[f"{prefix}ece"] = None if found is None else found.ece
             content[f"{prefix}auroc"] = None if found is None else found.auroc
             content[f"{prefix}reliability"] = [] if found is None else [vars(part) for part in found.curve]
-        return {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in content.items()
-        }
+        return {key: finite_or_none(value) for key, value in content.items()}
 
 
 def make_rows(results: Sequence[ExampleResult]) -> list[Row]:
@@ -102,23 +99,13 @@ def _row(method: str, condition: Condition, parts: Sequence[Sequence[MethodResul
         objects=len(parts),
         skipped=skipped,
         failed=sum(score.failed for score in scores),
-        means={name: _mean(figures(name)) for name in MEANS},
-        errors={name: _standard_error(figures(name)) for name in WITH_INTERVAL},
-        seconds=_mean(figures("seconds")),
+        means={name: known_mean(figures(name)) for name in MEANS},
+        errors={name: standard_error(figures(name)) for name in WITH_INTERVAL},
+        seconds=known_mean(figures("seconds")),
         voxels=_calibration([score.voxel_confidence for score in scores]),
         surface=_calibration([score.surface_confidence for score in scores]),
         images=set_figures([part.images for own in parts for part in own if part.images is not None]),
     )
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def _standard_error(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else float("nan")
 
 
 def _calibration(counts: Sequence[CalibrationCounts | None]) -> Calibration | None:
@@ -180,10 +167,6 @@ def markdown_of(content: Sequence[Mapping[str, Any]], more: Iterable[str] = ()) 
     ]
     for row in content:
         cells = [str(row["method"]), str(row["views"]), f"{row['occlusion']:g}", str(row["objects"])]
-        cells += [_cell(row.get(key), factor, digits) for _, key, factor, digits in columns]
+        cells += [cell(row.get(key), factor, digits) for _, key, factor, digits in columns]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _cell(value: float | None, factor: float, digits: int) -> str:
-    return "–" if value is None else f"{factor * value:.{digits}f}"
