@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from ..errors import InputError
 from ..types import Float64Array, require_shape
 from . import transforms
-from .similarity import fit_similarity
+from .similarity_fit import fit_similarity
 
 MIN_POINTS = 10
 

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from ..errors import InputError
 from ..geometry import mesh as mesh_ops
 from ..geometry import transforms
-from ..geometry.similarity import fit_similarity, upright_rotation, yaw_rotations
+from ..geometry.similarity_fit import fit_similarity, upright_rotation, yaw_rotations
 from ..types import Float64Array, Mesh
 
 YAWS = 20

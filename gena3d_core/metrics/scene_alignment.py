@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..geometry.filter_registration import CloudFit, FilterRegConfig, filter_register
-from ..geometry.similarity import fit_similarity, upright_rotation, yaw_rotations
+from ..geometry.similarity_fit import fit_similarity, upright_rotation, yaw_rotations
 from ..types import Float64Array
 
 Alignment = Literal["none", "rigid", "similarity"]

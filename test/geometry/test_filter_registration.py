@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from gena3d_core.errors import InputError
 from gena3d_core.geometry import transforms
 from gena3d_core.geometry.filter_registration import FilterRegConfig, filter_register
-from gena3d_core.geometry.similarity import fit_similarity, yaw_rotations
+from gena3d_core.geometry.similarity_fit import fit_similarity, yaw_rotations
 
 RIGID, SCALED = FilterRegConfig(), FilterRegConfig(scaled=True)
 
