@@ -48,7 +48,7 @@ def mean_layout(
     w = np.ones((len(layouts), count)) if weights is None else np.asarray(weights, dtype=np.float64)
     w = np.repeat(w[:, None], count, axis=1) if w.ndim == 1 else w
     if w.shape != (len(layouts), count):
-        raise InputError(f"weights must be ({len(layouts)},) or ({len(layouts)}, {count}), got {np.shape(weights)}")
+        raise InputError(f"weights must be ({len(layouts)},) or ({len(layouts)}, {count}), got {w.shape}")
 
     S = np.stack([layout.S_scene_grid for layout in layouts])
     same_query = all(layout.query == first.query for layout in layouts)
