@@ -180,3 +180,11 @@ def overlapping_pairs(bodies: Sequence[Body], frame: np.ndarray) -> list[tuple[i
     close = ((low[:, None] < high[None]) & (high[:, None] > low[None])).all(axis=-1)
     pairs = [(int(a), int(b)) for a, b in np.argwhere(np.triu(close, k=1))]
     return [(a, b) for a, b in pairs if penetrates(bodies[a], bodies[b], frame)]
+
+
+def lies_under(lower: Body, upper: Body, frame: np.ndarray) -> bool:
+    """Whether the line along frame[2] through the middle of `upper` meets `lower`: it can stand there without tipping."""
+    middle = frame[:2] @ (upper.center + upper.shift)
+    reach = 0.05 * np.ptp(upper.projected(frame)[:, :2], axis=0) + 1e-6
+    points = lower.projected(frame) + frame @ lower.shift
+    return len(_intervals(lower, points, middle - reach, middle + reach, 3)[0]) > 0
