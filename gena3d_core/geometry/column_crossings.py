@@ -40,12 +40,12 @@ def crossings(points: Float64Array, faces: np.ndarray, columns: int) -> tuple[np
 
     points (V, 3): x and y in columns, so that column (i, j) is a vertical line somewhere over the cell (i, j).
     """
-    corners = points[faces]
+    a, b, c = (points[faces[:, k], :2] for k in range(3))
     shift = (np.arange(1, columns + 1) * GOLDEN) % 1.0
-    first = np.clip(np.floor(corners[..., :2].min(axis=1)), 0, columns).astype(np.int64)
-    last = np.clip(np.floor(corners[..., :2].max(axis=1)), -1, columns - 1).astype(np.int64)
+    first = np.clip(np.floor(np.minimum(np.minimum(a, b), c)), 0, columns).astype(np.int64)
+    last = np.clip(np.floor(np.maximum(np.maximum(a, b), c)), -1, columns - 1).astype(np.int64)
     spans = np.maximum(last - first + 1, 0)
-    counts = spans.prod(axis=1)
+    counts = spans[:, 0] * spans[:, 1]
     ends = np.cumsum(counts)
     found = []
     for start in range(0, int(ends[-1]), CHUNK):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class ContactConfig:
     """Left between objects that were parted, in the direction in which they were, and under those that were lowered."""
     directions: int = 16
     """Horizontal directions in which an object may leave another, besides upwards."""
-    tried: int = 6
+    tried: int = 4
     """Directions looked at closely for each contact: those in which the objects' extents overlap least."""
     rounds: int = 3
     """Rounds in which both objects of each pair give way, before what is left is settled one object at a time."""
@@ -87,12 +88,12 @@ def resolve_contacts(
     bodies = [solid_bodies.make_body(mesh, number) for number, mesh in enumerate(meshes)]
     scene = _Scene(bodies, weights, up, None if support is None else -float(support.offset_m), config)
 
-    before = tuple(solid_bodies.overlapping_pairs(bodies, scene.up_frame))
+    before = tuple(scene.penetrating_pairs())
     scene.lift_onto_support()
     scene.part_pairs()
     scene.settle_in_order()
     scene.lower()
-    after = tuple(solid_bodies.overlapping_pairs(bodies, scene.up_frame))
+    after = tuple(scene.penetrating_pairs())
     warnings = [f"layout: objects {a} and {b} still penetrate each other" for a, b in after]
     rests_on = tuple(scene.rests_on(number) for number in range(len(bodies)))
     warnings += [
@@ -115,23 +116,24 @@ class _Scene:
         self.directions = np.cos(angle)[:, None] * self.up_frame[0] + np.sin(angle)[:, None] * self.up_frame[1]
         self.frames = [solid_bodies.frame_along(direction) for direction in self.directions]
         along = [body.points @ self.directions.T for body in bodies]
+        self._known: dict[tuple[int, int, bytes], bool] = {}
         self.far, self.near = (np.stack([f(a, axis=0) for a in along]) for f in (np.max, np.min))
+
+    def penetrating_pairs(self) -> list[tuple[int, int]]:
+        """Numbers of the bodies that penetrate each other."""
+        return [pair for pair in combinations(range(len(self.bodies)), 2) if self._penetrate(*pair)]
 
     def lift_onto_support(self) -> None:
         """Movable bodies that reach below the support are lifted onto it."""
         if self.floor_m is None:
             return
         for number in np.flatnonzero(self.mobility > 0):
-            self.bodies[number].shift += max(self.floor_m - self.bodies[number].lowest_m(self.up), 0.0) * self.up
+            self.bodies[number].shift += max(self.floor_m - self.bodies[number].lowest_m(self.up_frame), 0.0) * self.up
 
     def part_pairs(self) -> None:
         """Both bodies of each penetrating pair give way, by their mobility; the upper one alone if it goes up."""
         for _ in range(self.config.rounds):
-            pairs = [
-                pair
-                for pair in solid_bodies.overlapping_pairs(self.bodies, self.up_frame)
-                if self.mobility[list(pair)].sum() > 0
-            ]
+            pairs = [pair for pair in self.penetrating_pairs() if self.mobility[list(pair)].sum() > 0]
             if not pairs:
                 return
             for first, second in pairs:
@@ -191,10 +193,10 @@ class _Scene:
         """Movable bodies that float are lowered onto what is beneath them, the lowest first."""
         if self.floor_m is None:
             return
-        heights = [body.lowest_m(self.up) for body in self.bodies]
+        heights = [body.lowest_m(self.up_frame) for body in self.bodies]
         for number in sorted(range(len(self.bodies)), key=lambda k: (heights[k], k)):
             body, others = self.bodies[number], [k for k in range(len(self.bodies)) if k != number]
-            gap = body.lowest_m(self.up) - self.floor_m
+            gap = body.lowest_m(self.up_frame) - self.floor_m
             if self.mobility[number] <= 0 or gap <= 0:
                 continue
             fall = min(gap, solid_bodies.first_blocked(self._blocked(number, others, self.down_frame)))
@@ -210,7 +212,7 @@ class _Scene:
     def rests_on(self, number: int) -> int:
         """What is right below a body."""
         body, reach = self.bodies[number], 4.0 * self.config.clearance_m
-        if self.floor_m is not None and body.lowest_m(self.up) - self.floor_m <= reach:
+        if self.floor_m is not None and body.lowest_m(self.up_frame) - self.floor_m <= reach:
             return SUPPORT
         below = [
             (solid_bodies.first_blocked(self._blocked(number, [other], self.down_frame)), other)
@@ -238,4 +240,12 @@ class _Scene:
 
     def _met(self, number: int, others: list[int]) -> list[int]:
         """Those of the others that a body penetrates."""
-        return [k for k in others if solid_bodies.penetrates(self.bodies[number], self.bodies[k], self.up_frame)]
+        return [k for k in others if self._penetrate(*sorted((number, k)))]
+
+    def _penetrate(self, first: int, second: int) -> bool:
+        """Whether two bodies penetrate; computed once for each place of the one relative to the other."""
+        a, b = self.bodies[first], self.bodies[second]
+        key = (first, second, (b.shift - a.shift).tobytes())
+        if key not in self._known:
+            self._known[key] = solid_bodies.penetrates(a, b, self.up_frame)
+        return self._known[key]

@@ -6,7 +6,6 @@ the one meets an interval of the other on the same line. Exact along the directi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import manifold3d
@@ -16,42 +15,66 @@ from ..errors import InputError
 from ..geometry.column_crossings import crossings, inside_intervals, is_closed, outer_intervals, welded
 from ..types import Float64Array, Mesh
 
-COLUMNS = 40
+COLUMNS = 32
 """Lines along each side of the rectangle in which the shadows of two bodies overlap."""
 MIN_OVERLAP_M3 = 1e-12
 """A thousandth of a cubic millimetre: less is rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """A body, without its shift, in a frame: points (V, 3), their lowest and highest corners (3,).
+
+    face_low, face_high (F, 2): the same of each face, by the first two axes alone.
+    """
+
+    points: Float64Array
+    low: Float64Array
+    high: Float64Array
+    face_low: Float64Array
+    face_high: Float64Array
 
 
 @dataclass(eq=False)
 class Body:
     """One object in the world, movable by `shift` (3,); meshes that are not closed count as filled along lines.
 
-    points (V, 3), faces (F, 3); closed: whether the faces bound a volume; solid: for exact intersections, or None
+    points (V, 3) from corner low to high (3,), faces (F, 3), without the shift
+    closed: whether the faces bound a volume; solid: for exact intersections, or None
     """
 
     points: Float64Array
     faces: np.ndarray
     closed: bool
     solid: manifold3d.Manifold | None
-    center: Float64Array
+    low: Float64Array
+    high: Float64Array
     shift: Float64Array = field(default_factory=lambda: np.zeros(3))
-    _projected: dict[bytes, Float64Array] = field(default_factory=dict)
+    _projections: dict[bytes, Projection] = field(default_factory=dict)
 
     @property
     def bounds(self) -> tuple[Float64Array, Float64Array]:
         """Lowest and highest corner (3,) where the body is now."""
-        return self.points.min(axis=0) + self.shift, self.points.max(axis=0) + self.shift
+        return self.low + self.shift, self.high + self.shift
 
-    def lowest_m(self, up: np.ndarray) -> float:
-        """Least coordinate along the unit vector `up` where the body is now."""
-        return float((self.points @ up).min() + self.shift @ up)
+    @property
+    def center(self) -> Float64Array:
+        """Middle (3,) of the box where the body is now."""
+        return (self.low + self.high) / 2.0 + self.shift
 
-    def projected(self, frame: np.ndarray) -> Float64Array:
-        """(V, 3) points, without the shift, in a frame (3, 3) whose rows are its axes."""
+    def lowest_m(self, frame: np.ndarray) -> float:
+        """Least coordinate along frame[2] where the body is now."""
+        return float(self.projection(frame).low[2] + self.shift @ frame[2])
+
+    def projection(self, frame: np.ndarray) -> Projection:
+        """The body in a frame (3, 3) whose rows are its axes; computed once for each frame."""
         key = frame.tobytes()
-        if key not in self._projected:
-            self._projected[key] = self.points @ frame.T
-        return self._projected[key]
+        if key not in self._projections:
+            points = self.points @ frame.T
+            a, b, c = (points[self.faces[:, k], :2] for k in range(3))
+            low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+            self._projections[key] = Projection(points, points.min(axis=0), points.max(axis=0), low, high)
+        return self._projections[key]
 
 
 def make_body(mesh: Mesh, number: int) -> Body:
@@ -64,8 +87,8 @@ def make_body(mesh: Mesh, number: int) -> Body:
     if not closed:
         _, faces = np.unique(faces, return_inverse=True)
         faces = faces.reshape(-1, 3)
-    center = (points.min(axis=0) + points.max(axis=0)) / 2.0
-    return Body(points, faces, closed, _solid(points, faces) if closed else None, center)
+    solid = _solid(points, faces) if closed else None
+    return Body(points, faces, closed, solid, points.min(axis=0), points.max(axis=0))
 
 
 def _solid(points: Float64Array, faces: np.ndarray) -> manifold3d.Manifold | None:
@@ -96,12 +119,12 @@ def blocked_intervals(
     Each is widened by `clearance_m` at both ends.
     """
     nothing = np.zeros((0, 2))
-    placed = [body.projected(frame) + frame @ body.shift for body in (moving, fixed)]
-    low = np.maximum(placed[0][:, :2].min(axis=0), placed[1][:, :2].min(axis=0))
-    high = np.minimum(placed[0][:, :2].max(axis=0), placed[1][:, :2].max(axis=0))
+    shadows = [(body.projection(frame), frame[:2] @ body.shift) for body in (moving, fixed)]
+    low = np.maximum(*(shadow.low[:2] + shift for shadow, shift in shadows))
+    high = np.minimum(*(shadow.high[:2] + shift for shadow, shift in shadows))
     if (high <= low).any():
         return nothing
-    lines = [_intervals(body, points, low, high, columns) for body, points in zip((moving, fixed), placed, strict=True)]
+    lines = [_intervals(body, frame, low, high, columns) for body in (moving, fixed)]
     (own_low, own_high, own_line), (other_low, other_high, other_line) = lines
     # Both are ordered by line: the other's intervals on the line of each own one are neighbours.
     start, end = (np.searchsorted(other_line, own_line, side=side) for side in ("left", "right"))
@@ -116,16 +139,19 @@ def blocked_intervals(
 
 
 def _intervals(
-    body: Body, points: Float64Array, low: np.ndarray, high: np.ndarray, columns: int
+    body: Body, frame: np.ndarray, low: np.ndarray, high: np.ndarray, columns: int
 ) -> tuple[Float64Array, Float64Array, np.ndarray]:
-    scaled = np.empty_like(points)
-    scaled[:, :2] = (points[:, :2] - low) / (high - low) * columns
-    scaled[:, 2] = points[:, 2]
-    corners = scaled[body.faces, :2]
-    near = ((corners.max(axis=1) >= 0) & (corners.min(axis=1) <= columns)).all(axis=1)
+    """Lower and upper ends (M,) along frame[2] of what lies inside the body, on the line (M,) of a raster.
+
+    The raster has columns^2 lines in the rectangle from `low` to `high` (2,) of the frame's first two axes.
+    """
+    shadow, shift = body.projection(frame), frame @ body.shift
+    near = ((shadow.face_high >= low - shift[:2]) & (shadow.face_low <= high - shift[:2])).all(axis=1)
     if not near.any():
         return np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.int64)
-    column, height, step = crossings(scaled, body.faces[near], columns)
+    scale = np.append(columns / (high - low), 1.0)
+    origin = np.append(low - shift[:2], -shift[2])
+    column, height, step = crossings((shadow.points - origin) * scale, body.faces[near], columns)
     return inside_intervals(column, height, step) if body.closed else outer_intervals(column, height)
 
 
@@ -174,17 +200,8 @@ def penetrates(first: Body, second: Body, frame: np.ndarray) -> bool:
     return penetration_m(first, second, frame) > 0.0
 
 
-def overlapping_pairs(bodies: Sequence[Body], frame: np.ndarray) -> list[tuple[int, int]]:
-    """Numbers of the pairs of bodies that penetrate."""
-    low, high = (np.stack(corner) for corner in zip(*(body.bounds for body in bodies), strict=True))
-    close = ((low[:, None] < high[None]) & (high[:, None] > low[None])).all(axis=-1)
-    pairs = [(int(a), int(b)) for a, b in np.argwhere(np.triu(close, k=1))]
-    return [(a, b) for a, b in pairs if penetrates(bodies[a], bodies[b], frame)]
-
-
 def lies_under(lower: Body, upper: Body, frame: np.ndarray) -> bool:
-    """Whether the line along frame[2] through the middle of `upper` meets `lower`: it can stand there without tipping."""
-    middle = frame[:2] @ (upper.center + upper.shift)
-    reach = 0.05 * np.ptp(upper.projected(frame)[:, :2], axis=0) + 1e-6
-    points = lower.projected(frame) + frame @ lower.shift
-    return len(_intervals(lower, points, middle - reach, middle + reach, 3)[0]) > 0
+    """Whether the line along frame[2] through the middle of `upper` meets `lower`: there it stands without tipping."""
+    middle, shadow = frame[:2] @ upper.center, upper.projection(frame)
+    reach = 0.05 * (shadow.high - shadow.low)[:2] + 1e-6
+    return len(_intervals(lower, frame, middle - reach, middle + reach, 3)[0]) > 0
