@@ -18,6 +18,7 @@ def random_similarities(rng, *shape):
     return similarity.compose(rng.normal(size=(*shape, 3)), R, np.exp(rng.normal(0, 0.7, shape)))
 
 
+@settings(max_examples=40, deadline=None)
 @given(seeds)
 def test_parts_undo_compose(seed):
     S = random_similarities(np.random.default_rng(seed), 2, 3)
@@ -28,6 +29,7 @@ def test_parts_undo_compose(seed):
     assert t.shape == (2, 3, 3)
 
 
+@settings(max_examples=40, deadline=None)
 @given(seeds)
 def test_quaternions_have_w_first_and_go_round(seed):
     R = Rotation.random(4, random_state=seed).as_matrix().reshape(2, 2, 3, 3)
@@ -47,6 +49,7 @@ def test_mirrors_and_bad_quaternions_are_refused():
         similarity.SimilarityEstimate(np.eye(4), np.full((7, 7), np.nan))
 
 
+@settings(max_examples=40, deadline=None)
 @given(seeds)
 def test_changes_go_round(seed):
     rng = np.random.default_rng(seed)
@@ -58,6 +61,7 @@ def test_changes_go_round(seed):
     np.testing.assert_allclose(crossed, np.cross(change[:3], change[3:6]), atol=1e-12)
 
 
+@settings(max_examples=40, deadline=None)
 @given(seeds)
 def test_point_jacobian_is_the_derivative(seed):
     rng = np.random.default_rng(seed)
@@ -91,6 +95,7 @@ def test_covariance_of_a_chain_is_what_samples_spread_over():
                                atol=0.09)  # fmt: skip
 
 
+@settings(max_examples=40, deadline=None)
 @given(seeds)
 def test_mean_of_one_pose_and_its_copies_is_that_pose(seed):
     S = random_similarities(np.random.default_rng(seed), 3)
@@ -98,7 +103,7 @@ def test_mean_of_one_pose_and_its_copies_is_that_pose(seed):
     np.testing.assert_allclose(similarity.mean_similarity(copies, [0.1, 2.0, 0.0, 1.0]), S, atol=1e-9)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(seeds, st.floats(0.01, 1.5), st.floats(0.01, 1.5))
 def test_mean_of_two_lies_halfway(seed, angle, log_ratio):
     rng = np.random.default_rng(seed)
@@ -109,6 +114,7 @@ def test_mean_of_two_lies_halfway(seed, angle, log_ratio):
     np.testing.assert_allclose(similarity.mean_similarity(pair), S, atol=1e-9)
 
 
+@settings(max_examples=40, deadline=None)
 @given(seeds)
 def test_mean_moves_with_the_frame_and_forgets_the_order(seed):
     rng = np.random.default_rng(seed)

@@ -201,6 +201,7 @@ def test_two_balls_part_by_their_overlap(angle, overlap):
     assert apart < overlap * 1.1 + 0.003
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(-100, 100), st.integers(1, 50)), max_size=8))
 def test_first_free_and_first_blocked(spans):
     blocked = np.array([(start, start + length) for start, length in spans], dtype=np.float64).reshape(-1, 2) / 100

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from scipy.spatial.transform import Rotation
@@ -42,6 +42,7 @@ def test_a_scene_whose_answer_is_known():
     np.testing.assert_allclose(layout.poses[1], [1, 0, 0, half, 0, 0, -half, 0.5], atol=1e-12)
 
 
+@settings(max_examples=40, deadline=None)
 @given(seeds, axes, st.integers(0, 3))
 def test_layouts_go_round(seed, R_model_grid, query):
     S_world_grid = random_world(np.random.default_rng(seed))
@@ -53,6 +54,7 @@ def test_layouts_go_round(seed, R_model_grid, query):
     np.testing.assert_allclose(other.poses, layout_from_world(S_world_grid, other.query, R_model_grid).poses, atol=1e-9)
 
 
+@settings(max_examples=40, deadline=None)
 @given(seeds)
 def test_batches_are_batches_of_single_scenes(seed):
     rng = np.random.default_rng(seed)
@@ -106,6 +108,7 @@ def test_the_query_is_the_identity():
     assert len(RelativeLayout(np.array([[0.0, 0, 0, -1, 0, 0, 0, 1]]))) == 1
 
 
+@settings(max_examples=40, deadline=None)
 @given(seeds, axes)
 def test_layouts_with_other_queries_average_to_the_same_scene(seed, R_model_grid):
     S_world_grid = random_world(np.random.default_rng(seed))
