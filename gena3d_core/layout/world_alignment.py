@@ -39,8 +39,8 @@ class AlignmentConfig:
     """Standard deviations at which an equation has lost three quarters of its weight."""
     stages: tuple[float, ...] = (8.0, 3.0, 1.0)
     """Factors on all standard deviations, from the first stage to the last."""
-    starts: int = 5
-    """Candidates refined to the end."""
+    starts: int = 3
+    """Candidates refined from the first stage on, and as many at the last stage alone."""
     iterations: int = 12
     """Most steps in each stage."""
     min_inliers: float = 0.3
@@ -199,8 +199,11 @@ def _search(
     candidates = start_candidates(evidence, assets)
     problem = _Problem(assets, evidence, config, float(np.median(similarity.parts(candidates)[2])))
     coarse = problem.coarse()
-    costs = np.array([coarse.cost(S, config.stages[0]) for S in candidates])
-    refined = [_refine(coarse, S, config.stages) for S in candidates[np.argsort(costs, kind="stable")[: config.starts]]]
+    refined = []
+    # Wide stages forgive rough starts, but wrong evidence pulls good starts away: those begin at the last stage.
+    for stages in (config.stages, config.stages[-1:]):
+        order = np.argsort([coarse.cost(S, stages[0]) for S in candidates], kind="stable")
+        refined += [_refine(coarse, S, stages) for S in candidates[order[: config.starts]]]
     best = refined[int(np.argmin([coarse.cost(S, 1.0) for S in refined]))]
     problem = replace(problem, scale=float(similarity.parts(best)[2]))
     return problem, _refine(problem, best, (1.0,))
