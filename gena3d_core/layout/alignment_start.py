@@ -14,12 +14,12 @@ from .evidence import CameraPoses, Evidence, KnownSize, ObjectPoints, ObjectRays
 from .registration import fit_similarity
 from .scene_assets import SceneAssets
 
-YAWS = 24
-MAX_TRIPLES = 150
+YAWS = 16
+MAX_TRIPLES = 100
 MIN_AREA = 0.02
 """Triples of places that lie nearly on a line (area of the triangle over its squared side) tell no rotation."""
 HINT_STEPS = (0.75, 1.0, 1.3)
-MAX_SCALES = 5
+MAX_SCALES = 3
 
 
 def start_candidates(evidence: Sequence[Evidence], assets: SceneAssets) -> Float64Array:

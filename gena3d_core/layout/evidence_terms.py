@@ -19,6 +19,8 @@ INDEPENDENT_POINTS = 12.0
 """The errors of one object's points are alike: together they count as so many."""
 SEEN_SHARE = 0.3
 """Share of an asset's surface, the part nearest to the measured points, that must have been seen."""
+MIN_SEEN = 60
+"""At least so many samples of an asset are compared with its points."""
 TANGENTIAL = 0.3
 """Weight of the distance along the surface between a point and its nearest sample, which lies somewhere near."""
 CONTACT_DEPTH = 0.01
@@ -82,7 +84,7 @@ def _object_points(item: ObjectPoints, assets: SceneAssets, S: Float64Array, err
     """Measured points to the asset's surface, and the part of the surface that was seen to the points."""
     surface = assets.surfaces[item.asset]
     _, nearest = surface.tree.query(transforms.apply(transforms.inverse(S), item.points_m))
-    every = max(1, len(surface.points) // max(200, len(item.points_m)))
+    every = max(1, len(surface.points) // max(MIN_SEEN, len(item.points_m)))
     own, own_normals = surface.points[::every], surface.normals[::every]
     distance, measured = cKDTree(item.points_m).query(transforms.apply(S, own))
     seen = distance <= np.quantile(distance, SEEN_SHARE)

@@ -23,6 +23,8 @@ from .relative_layout import RelativeLayout
 from .scene_assets import SceneAssets, scene_assets
 
 COARSE_POINTS = 60
+MAX_SHARP_STARTS = 100
+"""Candidates that the first stage leaves to the last."""
 PRIOR_SIGMAS = np.array([10.0, 10.0, 10.0, np.pi, np.pi, np.pi, 3.0])
 """Standard deviations of what nothing is known about: metres, radians, logarithm of the scale."""
 DETERMINED = {"position": (np.s_[:3], 1.0), "orientation": (np.s_[3:6], 0.5), "scale": (np.s_[6:], 0.5)}
@@ -203,7 +205,8 @@ def _search(
     # Wide stages forgive rough starts, but wrong evidence pulls good starts away: those begin at the last stage.
     for stages in (config.stages, config.stages[-1:]):
         order = np.argsort([coarse.cost(S, stages[0]) for S in candidates], kind="stable")
-        refined += [_refine(coarse, S, stages) for S in candidates[order[: config.starts]]]
+        candidates = candidates[order[:MAX_SHARP_STARTS]]
+        refined += [_refine(coarse, S, stages) for S in candidates[: config.starts]]
     best = refined[int(np.argmin([coarse.cost(S, 1.0) for S in refined]))]
     problem = replace(problem, scale=float(similarity.parts(best)[2]))
     return problem, _refine(problem, best, (1.0,))
