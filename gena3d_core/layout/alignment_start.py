@@ -15,7 +15,7 @@ from .registration import fit_similarity
 from .scene_assets import SceneAssets
 
 YAWS = 16
-MAX_TRIPLES = 100
+MAX_TRIPLES = 60
 MIN_AREA = 0.02
 """Triples of places that lie nearly on a line (area of the triangle over its squared side) tell no rotation."""
 HINT_STEPS = (0.75, 1.0, 1.3)

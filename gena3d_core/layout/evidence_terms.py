@@ -19,7 +19,7 @@ INDEPENDENT_POINTS = 12.0
 """The errors of one object's points are alike: together they count as so many."""
 SEEN_SHARE = 0.3
 """Share of an asset's surface, the part nearest to the measured points, that must have been seen."""
-MIN_SEEN = 60
+MIN_SEEN = 40
 """At least so many samples of an asset are compared with its points."""
 TANGENTIAL = 0.3
 """Weight of the distance along the surface between a point and its nearest sample, which lies somewhere near."""

@@ -22,8 +22,9 @@ from .evidence_terms import Equations, LayoutError, equations_of
 from .relative_layout import RelativeLayout
 from .scene_assets import SceneAssets, scene_assets
 
-COARSE_POINTS = 60
-MAX_SHARP_STARTS = 100
+COARSE_POINTS, MIN_COARSE_POINTS = 300, 20
+"""Points of all objects together, and at least of each, with which starts are compared."""
+MAX_SHARP_STARTS = 50
 """Candidates that the first stage leaves to the last."""
 PRIOR_SIGMAS = np.array([10.0, 10.0, 10.0, np.pi, np.pi, np.pi, 3.0])
 """Standard deviations of what nothing is known about: metres, radians, logarithm of the scale."""
@@ -155,8 +156,10 @@ class _Problem:
 
     def coarse(self) -> _Problem:
         """The same with few points of each object."""
+        clouds = sum(isinstance(item, ObjectPoints) for item in self.evidence)
+        count = max(MIN_COARSE_POINTS, COARSE_POINTS // max(clouds, 5))
         items = tuple(
-            replace(item, points_m=thinned(item.points_m, COARSE_POINTS)) if isinstance(item, ObjectPoints) else item
+            replace(item, points_m=thinned(item.points_m, count)) if isinstance(item, ObjectPoints) else item
             for item in self.evidence
         )
         return replace(self, evidence=items)
