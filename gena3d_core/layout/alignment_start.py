@@ -8,9 +8,18 @@ from itertools import combinations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ..geometry import similarity
+from ..geometry import similarity, transforms
 from ..types import Float64Array
-from .evidence import CameraPoses, Evidence, KnownSize, ObjectPoints, ObjectRays, SupportContact, UprightAssets
+from .evidence import (
+    CameraPoses,
+    Evidence,
+    KnownSize,
+    ObjectPoints,
+    ObjectPose,
+    ObjectRays,
+    SupportContact,
+    UprightAssets,
+)
 from .registration import fit_similarity
 from .scene_assets import SceneAssets
 
@@ -25,8 +34,10 @@ MAX_SCALES = 3
 def start_candidates(evidence: Sequence[Evidence], assets: SceneAssets) -> Float64Array:
     """(C, 4, 4) candidates of `S_world_scene`, C >= 1."""
     scene, world = _places(evidence, assets)
+    poses = [item for item in evidence if isinstance(item, ObjectPose)]
     found = [_from_triples(scene, world)]
-    if len(found[0]) < 3:
+    found += [(item.measured.S @ transforms.inverse(assets.S_scene_grid[item.asset]))[None] for item in poses]
+    if len(found[0]) < 3 and not poses:
         found.append(_from_directions(evidence, assets, scene, world))
     return np.concatenate(found)
 

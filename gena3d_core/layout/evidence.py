@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..geometry import camera
+from ..geometry.similarity import SimilarityEstimate
 from ..types import Float64Array, Intrinsics, ObjectObservation, SupportPlane, View, require_rigid, require_shape
 
 MIN_POINTS = 10
@@ -133,12 +134,20 @@ class KnownSize:
         _require_sigma(self, self.relative_sigma)
 
 
-Evidence: TypeAlias = ObjectPoints | SupportContact | UprightAssets | CameraPoses | ObjectRays | KnownSize
+@dataclass(frozen=True, eq=False)
+class ObjectPose:
+    """A measured `S_world_grid` of an asset with its covariance, from registration of the same mesh."""
+
+    asset: int
+    measured: SimilarityEstimate
+
+
+Evidence: TypeAlias = ObjectPoints | SupportContact | UprightAssets | CameraPoses | ObjectRays | KnownSize | ObjectPose
 
 
 def named_assets(item: Evidence) -> tuple[int, ...]:
     """Numbers of the assets that a piece of evidence names; empty if it concerns all or none."""
-    if isinstance(item, ObjectPoints | KnownSize):
+    if isinstance(item, ObjectPoints | KnownSize | ObjectPose):
         return (item.asset,)
     if isinstance(item, CameraPoses):
         return ()

@@ -12,7 +12,16 @@ from scipy.spatial.transform import Rotation
 
 from ..geometry import similarity, transforms
 from ..types import Float64Array
-from .evidence import CameraPoses, Evidence, KnownSize, ObjectPoints, ObjectRays, SupportContact, UprightAssets
+from .evidence import (
+    CameraPoses,
+    Evidence,
+    KnownSize,
+    ObjectPoints,
+    ObjectPose,
+    ObjectRays,
+    SupportContact,
+    UprightAssets,
+)
 from .scene_assets import SceneAssets
 
 INDEPENDENT_POINTS = 12.0
@@ -165,6 +174,18 @@ def _known_size(item: KnownSize, assets: SceneAssets, S: Float64Array, error: La
     return _equations(residual, jacobian, float(np.hypot(item.relative_sigma, error.share)), to_metres=item.size_m)
 
 
+def _object_pose(item: ObjectPose, assets: SceneAssets, S: Float64Array, error: LayoutError) -> Equations:
+    """Change from the measured similarity of an asset to that which the layout gives."""
+    S_scene_grid = assets.S_scene_grid[item.asset]
+    residuals = similarity.change_between(item.measured.S, S @ S_scene_grid)
+    jacobian = np.eye(7)
+    jacobian[:3] = similarity.point_jacobian(S, S_scene_grid[:3, 3])
+    layout = np.array([error.length_m] * 3 + [error.share] * 4)
+    sigmas = np.sqrt(np.diag(item.measured.covariance) + layout**2)
+    to_metres = np.array([1.0] * 3 + [np.nan] * 4)
+    return Equations(residuals, jacobian, sigmas, to_metres, np.ones(7), np.zeros(7, dtype=np.int64))
+
+
 Term = Callable[[Any, SceneAssets, Float64Array, LayoutError], Equations]
 TERMS: dict[type, Term] = {
     ObjectPoints: _object_points,
@@ -173,6 +194,7 @@ TERMS: dict[type, Term] = {
     CameraPoses: _camera_poses,
     ObjectRays: _object_rays,
     KnownSize: _known_size,
+    ObjectPose: _object_pose,
 }
 """The equations of each kind of evidence."""
 

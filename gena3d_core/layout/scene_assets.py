@@ -38,6 +38,7 @@ class SceneAssets:
     sides      (N,) longest side of that box
     extents    (N,) its diagonal
     ups        (N, 3) z axes of the grids
+    S_scene_grid  (N, 4, 4) of the layout
     R_scene_upright  (3, 3) rotation of a z-up frame to the scene in which the query stands as in its grid
     """
 
@@ -47,6 +48,7 @@ class SceneAssets:
     sides: Float64Array
     extents: Float64Array
     ups: Float64Array
+    S_scene_grid: Float64Array
     R_scene_upright: Float64Array
 
 
@@ -79,5 +81,6 @@ def scene_assets(layout: RelativeLayout, meshes: Sequence[Mesh], seed: int = 0) 
         sides=size.max(axis=1) * scale,
         extents=np.linalg.norm(size, axis=1) * scale,
         ups=rotations[:, :, 2],
+        S_scene_grid=S_scene_grid,
         R_scene_upright=layout.R_scene_upright,
     )

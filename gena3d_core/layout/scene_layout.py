@@ -13,7 +13,7 @@ from ..geometry import transforms
 from ..geometry.similarity import SimilarityEstimate
 from ..types import CompletedObject, Float64Array, ReconstructedObject, SupportPlane
 from .contacts import ContactConfig, ContactResolution, resolve_contacts
-from .evidence import Evidence, SupportContact
+from .evidence import Evidence, ObjectPose, SupportContact
 from .fusion import FusedPose, FusionLimits, fuse_objects
 from .placement import object_of_world_mesh
 from .relative_layout import RelativeLayout
@@ -67,7 +67,8 @@ def place_scene(
 
     evidence: what is known in metres; without any, lengths are in units of the query's size and a warning says so.
     support: plane that objects rest on; default: that of a `SupportContact`, else contacts are resolved without one.
-    measured: `S_world_grid` by object id where the metric path has registered the same mesh. covariances (N, 7, 7) of
+    measured: `S_world_grid` by object id where the metric path has registered the same mesh; where no evidence is given
+    they place the scene as well. covariances (N, 7, 7) of
     the layout's poses, units of the query's size; default: as `config` says. Raises `InputError` for lists of different
     lengths, an asset without a mesh, or bad evidence.
     """
@@ -83,6 +84,8 @@ def place_scene(
         raise InputError(f"assets need ids of their own, got {ids}")
     if unknown := sorted({*(measured or {})} - {*ids}):
         raise InputError(f"measured poses of objects {unknown} that are not in the layout, which has {ids}")
+    if not evidence:
+        evidence = [ObjectPose(ids.index(number), pose) for number, pose in (measured or {}).items()]
     alignment = align_to_world(layout, [item.mesh for item in completed], evidence, config.alignment)
     spread = _layout_covariances(layout, config) if covariances is None else covariances
     predicted = dict(zip(ids, placed_assets(alignment, layout, spread), strict=True))

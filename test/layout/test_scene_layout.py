@@ -92,6 +92,19 @@ def test_measured_poses_are_fused_or_win(completed):
     assert any("object 20" in warning and "50.0 cm" in warning for warning in won.warnings)
 
 
+def test_measured_poses_alone_place_the_scene(completed):
+    layout = RelativeLayout(z_up_poses())
+    R = Rotation.from_euler("z", 30, degrees=True).as_matrix()
+    S_world_scene = similarity.compose([1.0, 2.0, 0.1], R, 0.4)
+    S = S_world_scene @ layout.S_scene_grid
+    measured = {number: SimilarityEstimate(S[k], 1e-6 * np.eye(7)) for k, number in ((1, 20), (2, 30))}
+    scene = place_scene(completed, layout, support=TABLE, measured=measured)
+    assert scene.alignment.metric
+    np.testing.assert_allclose(scene.alignment.estimate.S, S_world_scene, atol=1e-4)
+    np.testing.assert_allclose(scene.poses[0].estimate.S, S[0], atol=1e-4)
+    assert [pose.source for pose in scene.poses] == ["layout", "both", "both"]
+
+
 def test_lists_must_match(completed):
     layout = RelativeLayout(z_up_poses())
     with pytest.raises(InputError, match="2 assets, a layout of 3"):
