@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +82,7 @@ def place_objects(
             penetration_m=float(remaining[number]),
             fit_rmse_m=fit_rmse_m(mesh, observation.points_m),
         )
-        placed.append(_placed(item, observation, mesh, residuals[number]))
+        placed.append(object_of_world_mesh(item.id, observation.label, observation.score, mesh, residuals[number]))
     return placed
 
 
@@ -106,16 +106,20 @@ def _in_world(item: CompletedObject, observation: ObjectObservation, up: np.ndar
     return mesh_ops.transformed(item.mesh, fit.S_world_mesh), figures
 
 
-def _placed(
-    item: CompletedObject, observation: ObjectObservation, mesh: Mesh, residuals: dict[str, float]
+def object_of_world_mesh(
+    number: int, label: str, score: float, mesh: Mesh, residuals: Mapping[str, float]
 ) -> ReconstructedObject:
+    """The object with a mesh in the world; its frame lies at the middle of the mesh's box, parallel to the world.
+
+    score in [0, 1] is that of finding the object; where the mesh says how sure it is, the result's score is lower.
+    """
     low, high = mesh_ops.bounds(mesh)
     T_world_object = transforms.rigid(t=(low + high) / 2.0)
     trust = 1.0 if mesh.vertex_confidence is None else float(np.mean(mesh.vertex_confidence))
     return ReconstructedObject(
-        id=item.id,
-        label=observation.label,
-        score=float(np.clip(observation.score * (0.5 + 0.5 * trust), 0.0, 1.0)),
+        id=number,
+        label=label,
+        score=float(np.clip(score * (0.5 + 0.5 * trust), 0.0, 1.0)),
         mesh=mesh_ops.transformed(mesh, transforms.inverse(T_world_object)),
         T_world_object=T_world_object,
         size_m=high - low,

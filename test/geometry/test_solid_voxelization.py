@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from gena3d_core.errors import InputError
-from gena3d_core.geometry import solid_voxelization
+from gena3d_core.geometry import column_crossings
 from gena3d_core.geometry.mesh import concatenate, make_mesh, select_faces, transformed, volume
 from gena3d_core.geometry.solid_voxelization import is_solid, solid_occupancy
 from gena3d_core.simulation.primitives import make_primitive
@@ -134,7 +134,7 @@ def test_a_shell_that_faces_inwards_is_a_hole_and_the_side_of_a_whole_mesh_does_
 @pytest.mark.parametrize("subsamples", [1, 2, 3])
 def test_vertices_and_edges_exactly_on_columns_do_not_leak(subsamples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Columns at multiples of a half: corners, sides and face diagonals of this box pass through them exactly.
-    monkeypatch.setattr(solid_voxelization, "GOLDEN", 0.5)
+    monkeypatch.setattr(column_crossings, "GOLDEN", 0.5)
     occupancy = solid_occupancy(box((-0.25, -0.25, -0.25), (0.25, 0.25, 0.25)), GRID, 8, subsamples=subsamples)
     assert (occupancy[3:5, 3:5, 2:6] == 1.0).all()
     assert occupancy.sum() == occupancy[2:7, 2:7, 2:6].sum()
