@@ -11,9 +11,10 @@ import numpy as np
 
 from ..errors import InputError
 from ..types import Float64Array
-from . import transforms
+from . import similarity, transforms
 
 POSE_WIDTH = 8
+MIN_QUATERNION = 1e-6
 IDENTITY = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 """The query asset."""
 
@@ -28,16 +29,17 @@ def similarities_from_poses(poses: np.ndarray) -> Float64Array:
 
     Raises `InputError` for a quaternion without direction, a scale that is not positive, or what is not finite.
     """
-    P = _checked(poses)
-    scale = P[..., 7]
-    if (scale <= 0).any():
-        raise InputError(f"the scale of an asset must be positive, got {scale.reshape(-1).tolist()}")
-    S = np.zeros((*P.shape[:-1], 4, 4))
-    # scipy's order is xyzw.
-    S[..., :3, :3] = scale[..., None, None] * transforms.matrix_from_quat_xyzw(P[..., [4, 5, 6, 3]])
-    S[..., :3, 3] = P[..., :3]
-    S[..., 3, 3] = 1.0
-    return S
+    P = np.asarray(poses, dtype=np.float64)
+    if P.ndim < 1 or P.shape[-1] != POSE_WIDTH:
+        raise InputError(f"poses must have {POSE_WIDTH} numbers [t, quat_wxyz, s] in the last axis, got {P.shape}")
+    faults = ~np.isfinite(P).all(axis=-1) | (P[..., 7] <= 0) | (np.linalg.norm(P[..., 3:7], axis=-1) < MIN_QUATERNION)
+    if faults.any():
+        index = tuple(int(i) for i in np.argwhere(faults)[0])
+        raise InputError(
+            f"pose {index} is {np.round(P[index], 4).tolist()}: it needs finite numbers, a quaternion that is not zero "
+            "and a scale above 0"
+        )
+    return similarity.compose(P[..., :3], similarity.matrix_from_quat_wxyz(P[..., 3:7]), P[..., 7])
 
 
 def poses_from_similarities(S_query_asset: np.ndarray) -> Float64Array:
@@ -47,8 +49,7 @@ def poses_from_similarities(S_query_asset: np.ndarray) -> Float64Array:
     """
     S = np.asarray(S_query_asset, dtype=np.float64)
     scale, R = split_similarities(S)
-    quat_xyzw = transforms.quat_xyzw_from_matrix(R)
-    return np.concatenate([S[..., :3, 3], quat_xyzw[..., 3:], quat_xyzw[..., :3], scale[..., None]], axis=-1)
+    return np.concatenate([S[..., :3, 3], similarity.quat_wxyz_from_matrix(R), scale[..., None]], axis=-1)
 
 
 def split_similarities(S: np.ndarray, atol: float = 1e-4) -> tuple[Float64Array, Float64Array]:
@@ -111,10 +112,3 @@ def fit_into_cube(
     scale, middle = 2.0 * half_side / longest, (low + high) / 2.0
     shift = -(scale if centred else 1.0) * middle
     return transforms.rigid(scale * np.eye(3), shift) @ S
-
-
-def _checked(poses: np.ndarray) -> Float64Array:
-    P = np.asarray(poses, dtype=np.float64)
-    if P.shape[-1:] != (POSE_WIDTH,) or not np.isfinite(P).all():
-        raise InputError(f"position vectors must be finite and of shape (..., {POSE_WIDTH}), got {P.shape}")
-    return P

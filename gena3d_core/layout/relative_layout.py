@@ -12,43 +12,30 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import InputError
-from ..geometry import similarity, transforms
+from ..geometry import scene_poses, transforms
+from ..geometry.scene_poses import POSE_WIDTH
 from ..types import Float64Array, require_rigid, require_shape
 
-POSE_WIDTH = 8
 IDENTITY_TOLERANCE = 1e-3
 
 Z_UP_MODEL = np.eye(3)
 """Model frames are the frames of the grids: z up (our own checkpoints)."""
-Y_UP_MODEL = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+Y_UP_MODEL = scene_poses.S_YUP_ZUP[:3, :3]
 """Model frames are y up while grids are z up (published SceneGen): (x, y, z) of the grid is (x, z, -y) of the model."""
 
 
 def similarities(poses: np.ndarray, R_model_grid: np.ndarray = Z_UP_MODEL) -> Float64Array:
     """`S_scene_grid` (..., 4, 4) from poses (..., 8); the grid is the cube [-0.5, 0.5]^3 of an asset.
 
-    Quaternions of any length. Raises `InputError` for numbers that are not finite, a quaternion of length zero, or a
-    scale that is not positive.
+    Raises `InputError` as `scene_poses.similarities_from_poses`.
     """
-    poses = np.asarray(poses, dtype=np.float64)
-    if poses.ndim < 1 or poses.shape[-1] != POSE_WIDTH:
-        raise InputError(f"poses must have {POSE_WIDTH} numbers [t, quat_wxyz, s] in the last axis, got {poses.shape}")
-    faults = ~np.isfinite(poses).all(axis=-1) | (poses[..., 7] <= 0) | (np.linalg.norm(poses[..., 3:7], axis=-1) < 1e-6)
-    if faults.any():
-        index = tuple(int(i) for i in np.argwhere(faults)[0])
-        raise InputError(
-            f"pose {index} is {np.round(poses[index], 4).tolist()}: it needs finite numbers, a quaternion that is not "
-            "zero and a scale above 0"
-        )
-    R = similarity.matrix_from_quat_wxyz(poses[..., 3:7]) @ R_model_grid
-    return similarity.compose(poses[..., :3], R, poses[..., 7])
+    return scene_poses.similarities_from_poses(poses) @ transforms.rigid(R_model_grid)
 
 
 def poses_from_similarities(S_scene_grid: np.ndarray, R_model_grid: np.ndarray = Z_UP_MODEL) -> Float64Array:
     """Poses (..., 8), w >= 0, from `S_scene_grid` (..., 4, 4): the inverse of `similarities`."""
-    t, R, scale = similarity.parts(S_scene_grid)
-    quat_wxyz = similarity.quat_wxyz_from_matrix(R @ np.asarray(R_model_grid).T)
-    return np.concatenate([t, quat_wxyz, scale[..., None]], axis=-1)
+    S_scene_model = np.asarray(S_scene_grid, np.float64) @ transforms.rigid(np.asarray(R_model_grid).T)
+    return scene_poses.poses_from_similarities(S_scene_model)
 
 
 def in_frame_of(S_world_model: np.ndarray, query: int) -> Float64Array:
