@@ -11,6 +11,7 @@ import json
 import logging
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -94,13 +95,14 @@ def export(flow: Path, vae: Path, target: Path, plan: EdgePlan, command: str, te
     bundle = open_checkpoint(flow)
     facts = bundle.metadata
     split = open_split(_vae_recipe(plan, target))
-    sources = sorted({str(e.shard.info[e.row].get("source", "")) for e in split.train} - {""})
+    category = {e.object_id: e.category for e in split.train}
+    kinds = Counter(category.values())
     metadata = {
         "license": "Apache-2.0",
         TEMPERATURE: round(temperature, 3),
         "command": command,
         "commit": commit(Path(__file__).parent),
-        "data": {**facts.get("data", {}), "sources": sources},
+        "data": {**facts.get("data", {}), "objects_by_category": dict(sorted(kinds.items()))},
         "flow": facts,
         "vae": dict(open_checkpoint(vae).metadata),
     }

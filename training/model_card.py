@@ -45,7 +45,7 @@ def card(bundle: ModelBundle, table: Mapping[str, Any] | None) -> str:
             "|---|---|",
             f"| licence | {facts['license']} |",
             f"| networks | {_sizes(bundle)} |",
-            f"| data | {data['examples']} examples of {data['objects']} objects: {', '.join(data['sources'])} |",
+            f"| data | {data['examples']} examples of {data['objects']} objects: {_kinds(data['objects_by_category'])} |",
             f"| training | VAE: {vae['step']} steps, {vae['hours']} h, flow: {flow['step']} steps, {flow['hours']} h |",
             f"| held-out objects of the training split | VAE IoU {vae['iou']:.3f}, "
             f"flow loss {flow['held_out_loss']:.4f} |",
@@ -62,6 +62,10 @@ def card(bundle: ModelBundle, table: Mapping[str, Any] | None) -> str:
     if table is not None:
         lines += _tables(table)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _kinds(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def _sizes(bundle: ModelBundle) -> str:

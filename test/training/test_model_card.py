@@ -14,7 +14,7 @@ FACTS = {
     "command": "python -m training.make_edge --data shards",
     "commit": "abc123",
     "occupancy_temperature": 2.5,
-    "data": {"examples": 10, "objects": 7, "sources": ["objects", "procedural:600:7"]},
+    "data": {"examples": 10, "objects": 7, "objects_by_category": {"mug": 2, "procedural": 5}},
     "flow": {"step": 400, "hours": 1.5, "held_out_loss": 0.4321},
     "vae": {"step": 300, "hours": 0.5, "iou": 0.912},
 }
@@ -39,7 +39,13 @@ def test_card_with_tables_of_every_group(tmp_path, capsys):
     assert main([str(folder), "--table", str(tmp_path / "rows.json")]) == 0
     assert capsys.readouterr().out.strip() == str(folder / "MODEL_CARD.md")
     text = (folder / "MODEL_CARD.md").read_text()
-    for part in ("abc123", "Apache-2.0", "VAE IoU 0.912", "10 examples of 7 objects", "3 objects of the split 'val'"):
+    for part in (
+        "abc123",
+        "Apache-2.0",
+        "VAE IoU 0.912",
+        "10 examples of 7 objects: 5 procedural, 2 mug",
+        "3 objects of the split 'val'",
+    ):
         assert part in text
     assert "| edge | 2 | 0.5 | 3 | 0.612 | 3.45 |" in text
     assert "| edge | 2 | 0.5 | 3 | 0.500 | 3.45 |" in text
