@@ -35,6 +35,7 @@ def card(bundle: ModelBundle, table: Mapping[str, Any] | None) -> str:
     facts = bundle.metadata
     try:
         flow, vae, data = facts["flow"], facts["vae"], facts["data"]
+        kinds = _kinds(data["objects_by_category"])
         lines = [
             "# The edge checkpoint of gena3d",
             "",
@@ -45,7 +46,7 @@ def card(bundle: ModelBundle, table: Mapping[str, Any] | None) -> str:
             "|---|---|",
             f"| licence | {facts['license']} |",
             f"| networks | {_sizes(bundle)} |",
-            f"| data | {data['examples']} examples of {data['objects']} objects: {_kinds(data['objects_by_category'])} |",
+            f"| data | {data['examples']} examples of {data['objects']} objects: {kinds} |",
             f"| training | VAE: {vae['step']} steps, {vae['hours']} h, flow: {flow['step']} steps, {flow['hours']} h |",
             f"| held-out objects of the training split | VAE IoU {vae['iou']:.3f}, "
             f"flow loss {flow['held_out_loss']:.4f} |",
