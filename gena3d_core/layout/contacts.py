@@ -71,8 +71,9 @@ def resolve_contacts(
     mobility: Sequence[float] | None = None,
     config: ContactConfig | None = None,
 ) -> ContactResolution:
-    """Translations after which no two objects penetrate, none is below the support and none floats above it.
+    """Translations after which no two objects penetrate and none is below the support; what floated is lowered.
 
+    An object wedged between others may stay above them, since nothing is tilted: `rests_on` then says `NOTHING`.
     meshes: in the world, metres; closed ones are handled exactly, others as if filled along vertical and horizontal
     lines. support None: nothing is lifted onto it or lowered. mobility (N,) >= 0: how easily each moves when two must
     part; 0 keeps an object where it is (a measured one), equal by default. Deterministic. Pairs that stay in contact,

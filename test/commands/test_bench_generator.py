@@ -60,7 +60,7 @@ def test_figures_are_sensible(content):
         assert row["times_floor"] > 0
         assert abs(row["times_floor"] * row["share_of_matrix_rate"] - 1) < 1e-9
         assert row["weights_bytes"] > 1e5
-        assert row["working_bytes"] > 0
+        assert row["working_bytes"] >= 0  # memory that earlier rows left to the allocator is taken again
     first = content["rows"][0]
     assert (first["views"], first["objects"], first["threads"]) == (2, 2, 1)
 

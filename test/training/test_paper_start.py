@@ -24,7 +24,13 @@ from training.train import run_recipe
 def base(tmp_path_factory):
     """A small checkpoint like Amodal3R's: attention to occlusion masks, none to clouds."""
     torch.manual_seed(0)
-    config = replace(PRESETS["tiny"].flow, stereo_attention=False, fusion_norm=False, occlusion_attention=True)
+    config = replace(
+        PRESETS["tiny"].flow,
+        stereo_attention=False,
+        aligned_stereo=False,
+        fusion_norm=False,
+        occlusion_attention=True,
+    )
     flow = SparseStructureFlow(config)
     for parameter in flow.parameters():
         torch.nn.init.normal_(parameter, std=0.1)

@@ -21,7 +21,7 @@ def ids(scene):
 def test_a_view_set_becomes_a_scene(node, client, pipeline):
     client.send_views("a", "b")
     scene = client.scene()
-    assert pipeline.calls == [{"views": ["a", "b"], "boxes": (), "prompts": (), "seed": 0, "n": 1}]
+    assert pipeline.calls == [{"views": ["a", "b"], "boxes": (), "prompts": (), "seed": 0, "n": 4}]
     assert scene.header.frame_id == "map"
     assert scene.header.stamp.sec == 5
     assert list(scene.view_names) == ["a", "b"]
