@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from .object_methods import (
     add_data_argument,
     add_object_arguments,
     chosen_objects,
+    evaluation_results,
     given_arguments,
     method_makers,
     problem_lines,
@@ -58,12 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate every method under every condition, print tables, write JSON if asked."""
-    from tqdm import tqdm
-
-    from ..errors import Gena3DError, InputError
+    from ..errors import InputError
     from ..io.object_dataset import ObjectDataset
     from ..metrics.image_networks import load_networks
-    from ..metrics.object_evaluation import EvaluationPlan, evaluate, ordered
+    from ..metrics.object_evaluation import EvaluationPlan
     from ..metrics.object_protocol import Condition, example_settings
     from .stages import checked_device
 
@@ -91,14 +89,8 @@ def run(args: argparse.Namespace) -> int:
         networks,
         sets=not args.no_sets,
     )
-    count = len(entries) * len(conditions)
-    processes = process_count(args, count)
-    print(f"{len(entries)} objects, {len(conditions)} conditions, methods: {', '.join(makers)}", file=sys.stderr)
-    done = list(tqdm(evaluate(plan, makers, processes), total=count, disable=None, unit="example"))
-    results = ordered(done, plan)
-    if all(result.problem for result in results):
-        raise Gena3DError(f"no example could be made of any object: {results[0].problem}")
-    tables = _tables(results, args, processes)
+    results = evaluation_results(plan, makers, args)
+    tables = _tables(results, args, process_count(args, len(results)))
     for group, rows in tables.items():
         _print_table(group, rows, len(tables) > 1)
     for line in problem_lines(results):

@@ -16,15 +16,15 @@ from .object_methods import (
     add_data_argument,
     add_object_arguments,
     chosen_objects,
+    evaluation_results,
     given_arguments,
     method_makers,
     problem_lines,
-    process_count,
     shares,
 )
 
 if TYPE_CHECKING:
-    from ..metrics.object_evaluation import EvaluationPlan, ExampleResult, MethodMaker
+    from ..metrics.object_evaluation import ExampleResult, MethodMaker
     from ..metrics.robustness import LevelRow
 
 CHARTED = ("chamfer", 100.0, "Chamfer distance, % of the longest side")
@@ -82,11 +82,11 @@ def run(args: argparse.Namespace) -> int:
     conditions = tuple(dict.fromkeys(level.condition for level in levels if not level.drops_cloud))
     draws = args.hypotheses, args.draws, args.seed
     plan = EvaluationPlan(args.data, entries, conditions, args.protocol, tuple(args.setting), *draws, sets=False)
-    results = _results(plan, makers, args)
+    results = evaluation_results(plan, makers, args)
     dropped: list[ExampleResult] = []
     if cloudless:
         own = replace(plan, conditions=(base,))
-        dropped = _results(own, cloudless, args)
+        dropped = evaluation_results(own, cloudless, args)
     rows = level_rows(levels, make_rows(results), make_rows(dropped))
     print(markdown(rows))
     for line in problem_lines([*results, *dropped]):
@@ -126,25 +126,6 @@ def _without_cloud(makers: Mapping[str, MethodMaker]) -> dict[str, MethodMaker]:
                 continue
             found[label] = cloudless
     return found
-
-
-def _results(plan: EvaluationPlan, makers: Mapping[str, MethodMaker], args: argparse.Namespace) -> list[ExampleResult]:
-    from tqdm import tqdm
-
-    from ..errors import Gena3DError
-    from ..metrics.object_evaluation import evaluate, ordered
-
-    if not plan.conditions:
-        return []
-    count = len(plan.entries) * len(plan.conditions)
-    print(
-        f"{len(plan.entries)} objects, {len(plan.conditions)} conditions, methods: {', '.join(makers)}", file=sys.stderr
-    )
-    made = evaluate(plan, makers, process_count(args, count))
-    results = ordered(list(tqdm(made, total=count, disable=None, unit="example")), plan)
-    if all(result.problem for result in results):
-        raise Gena3DError(f"no example could be made of any object: {results[0].problem}")
-    return results
 
 
 def _write(args: argparse.Namespace, rows: Sequence[LevelRow], objects: list[str], problems: list[str]) -> None:

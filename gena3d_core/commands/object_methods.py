@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from .arguments import UsageError, check_name, integer
 
 if TYPE_CHECKING:
     from ..io.object_dataset import ObjectDataset, ObjectEntry
-    from ..metrics.object_evaluation import ExampleResult, MethodMaker
+    from ..metrics.object_evaluation import EvaluationPlan, ExampleResult, MethodMaker
 
 CATEGORIES: dict[str, Callable[[ObjectEntry], bool]] = {
     "all": lambda entry: True,
@@ -139,6 +139,29 @@ def _library_split(directory: Path) -> str | None:
     from ..io.object_dataset import ObjectDataset
 
     return "train" if "train" in ObjectDataset.open(directory).splits else None
+
+
+def evaluation_results(
+    plan: EvaluationPlan, makers: Mapping[str, MethodMaker], args: argparse.Namespace
+) -> list[ExampleResult]:
+    """Results in the order of the plan, with a bar of progress; none for no conditions. Raises `Gena3DError` where no
+    example could be made of any object."""
+    from tqdm import tqdm
+
+    from ..errors import Gena3DError
+    from ..metrics.object_evaluation import evaluate, ordered
+
+    if not plan.conditions:
+        return []
+    count = len(plan.entries) * len(plan.conditions)
+    print(
+        f"{len(plan.entries)} objects, {len(plan.conditions)} conditions, methods: {', '.join(makers)}", file=sys.stderr
+    )
+    made = evaluate(plan, makers, process_count(args, count))
+    results = ordered(list(tqdm(made, total=count, disable=None, unit="example")), plan)
+    if all(result.problem for result in results):
+        raise Gena3DError(f"no example could be made of any object: {results[0].problem}")
+    return results
 
 
 def problem_lines(results: Sequence[ExampleResult]) -> list[str]:
