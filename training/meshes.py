@@ -73,30 +73,35 @@ def open_source(text: str, cache: Path | None = None) -> MeshSource:
 
     if text.startswith(PROCEDURAL):
         return open_procedural(text)
-    path, *options = text.split(",")
+    path, options = split_source("mesh source", text)
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise InputError(f"mesh source '{text}': no folder {folder}; want a folder or {PROCEDURAL}COUNT[:SEED]")
-    pairs = dict(_option(text, option) for option in options)
     source: MeshSource
     if (folder / INDEX).is_file():
-        source = open_object_folder(folder, **_known(text, pairs, ("split",)))
+        source = open_object_folder(folder, **known_options("mesh source", text, options, ("split",)))
     else:
-        source = open_mesh_folder(folder, **_known(text, pairs, ("up", "unit_m")))
+        source = open_mesh_folder(folder, **known_options("mesh source", text, options, ("up", "unit_m")))
     return source if cache is None else CachedSource(source, cache)
 
 
-def _option(text: str, option: str) -> tuple[str, str]:
-    key, separator, value = option.partition("=")
-    if not separator or not value:
-        raise InputError(f"mesh source '{text}': option '{option}' must read KEY=VALUE")
-    return key, value
+def split_source(kind: str, text: str) -> tuple[str, dict[str, str]]:
+    """'PATH,key=value,...' -> path, options; `kind` is for the message of the `InputError`."""
+    path, *options = text.split(",")
+    pairs = {}
+    for option in options:
+        key, separator, value = option.partition("=")
+        if not separator or not value:
+            raise InputError(f"{kind} '{text}': option '{option}' must read KEY=VALUE")
+        pairs[key] = value
+    return path, pairs
 
 
-def _known(text: str, options: dict[str, str], known: Sequence[str]) -> dict[str, str]:
+def known_options(kind: str, text: str, options: dict[str, str], known: Sequence[str]) -> dict[str, str]:
+    """The options, all of which are among `known`; raises `InputError` otherwise."""
     for key in options:
         if key not in known:
-            raise InputError(f"mesh source '{text}': unknown option '{key}'; this kind knows: {', '.join(known)}")
+            raise InputError(f"{kind} '{text}': unknown option '{key}'; this kind knows: {', '.join(known)}")
     return options
 
 
