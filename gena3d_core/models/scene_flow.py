@@ -30,21 +30,18 @@ class SceneFlowConfig(FlowConfig):
     trunk_depth    blocks of the position head
     num_iteration  refinements of the poses
     asset_tokens   leading tokens of an asset's context that show the asset itself: all that local attention sees
+    fusion_norm    GENA3D's layer norm after the attention to an asset's image, for models that start from one
     """
 
     num_register_tokens: int = 4
     trunk_depth: int = 4
     num_iteration: int = 4
     asset_tokens: int = OFFICIAL_ASSET_TOKENS
+    fusion_norm: bool = False
 
     def __post_init__(self) -> None:
         if self.resolution % self.patch_size:
             raise InputError(f"resolution {self.resolution} is not a multiple of patch_size {self.patch_size}")
-        if self.cond_channels != self.model_channels:
-            raise InputError(
-                f"SceneGen has one width for tokens and contexts: model_channels {self.model_channels} and "
-                f"cond_channels {self.cond_channels} differ"
-            )
 
     @property
     def special_tokens(self) -> int:
