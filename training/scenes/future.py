@@ -28,13 +28,14 @@ from scipy.spatial.transform import Rotation
 from gena3d_core.errors import DataFormatError, InputError
 from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.geometry import transforms
+from gena3d_core.io.scene_layouts import UP
 from gena3d_core.meshing.solid_closing import LONGEST_SIDE
+from gena3d_core.simulation.scene_layout import SceneCamera, SceneLayout, SceneObject
 from gena3d_core.types import Float64Array, Intrinsics, SupportPlane
 
 from ..mesh_files import load_surface
 from ..mesh_folder import T_ZUP_YUP, MeshFolder
 from ..meshes import CachedSource, MeshSource
-from .layout import UP, SceneCamera, SceneLayout, SceneObject
 
 ANNOTATIONS = "GT"
 DEFAULT_FOV = np.deg2rad(60.0)

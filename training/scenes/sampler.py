@@ -17,12 +17,13 @@ from scipy.spatial import ConvexHull, QhullError
 from gena3d_core.errors import Gena3DError, InputError
 from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.geometry import transforms
+from gena3d_core.io.scene_layouts import UP
 from gena3d_core.simulation.ray_casting import RayCaster, make_caster
 from gena3d_core.simulation.resting import random_turn
+from gena3d_core.simulation.scene_layout import SceneLayout, SceneObject
 from gena3d_core.types import Float32Array, Float64Array, Mesh, SupportPlane
 
 from ..meshes import PROCEDURAL, MeshSource
-from .layout import UP, SceneLayout, SceneObject
 
 ATTEMPTS = 8
 DRAWS = 4

@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from gena3d_core.errors import DataFormatError, Gena3DError, InputError
-from gena3d_core.geometry import transforms
-from gena3d_core.types import Float64Array, Intrinsics, SupportPlane
-
-from .layout import UP, SceneCamera, SceneLayout, SceneObject
+from ..errors import DataFormatError, Gena3DError, InputError
+from ..geometry import transforms
+from ..simulation.scene_layout import SceneCamera, SceneLayout, SceneObject
+from ..types import Float64Array, Intrinsics, SupportPlane
 
 SCHEMA = 1
 GROUND = "z = 0"
+UP = np.array([0.0, 0.0, 1.0])
 
 
 @dataclass(frozen=True)
