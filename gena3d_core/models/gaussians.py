@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..nn.rotations import quaternion_matrices
 
 SH_C0 = 0.28209479177387814
 """Spherical harmonic of degree 0: colour = SH_C0 · dc + 0.5."""
@@ -139,17 +140,6 @@ class Gaussians:
         header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(self)}"]
         header += [f"property float {name}" for name in PLY_PROPERTIES]
         return ("\n".join([*header, "end_header"]) + "\n").encode("ascii") + table.tobytes()
-
-
-def quaternion_matrices(quat_wxyz: Tensor) -> Tensor:
-    """Unit quaternions (..., 4), w first -> rotation matrices (..., 3, 3)."""
-    w, x, y, z = quat_wxyz.unbind(dim=-1)
-    entries = [
-        *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    ]
-    return torch.stack(entries, dim=-1).unflatten(-1, (3, 3))
 
 
 def _quarter_turn_about_x(quat_wxyz: Tensor) -> Tensor:

@@ -11,20 +11,16 @@ from gena3d_core.checkpoints.golden import compare_case, read_case
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 CASES = sorted(path for path in GOLDEN.glob("*") if path.is_dir()) or [GOLDEN / "absent"]
-NOT_YET = ("g_scenegen_losses", "g_scenegen_pose")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_our_networks_equal_the_published_ones(golden_dir, gena3d, case):
     done = gena3d("verify", case)
-    if case.name in NOT_YET:
-        assert (done.code, done.out) == (1, [f"{case.name} not supported yet", "0 passed, 1 failed"])
-    else:
-        assert (done.code, done.out[-1]) == (0, "1 passed, 0 failed"), "\n".join(done.out)
-        assert "not compared" not in done.out[0]
+    assert (done.code, done.out[-1]) == (0, "1 passed, 0 failed"), "\n".join(done.out)
+    assert "not compared" not in done.out[0]
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.name not in NOT_YET], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_wrong_value_anywhere_is_noticed(golden_dir, case):
     """Each expected tensor is read: with one value of it changed, the case fails. So it does with other weights."""
     read = read_case(case)
@@ -55,3 +51,14 @@ def test_changed_meshes_are_noticed(golden_dir):
         for wrong in (swapped, faces[:-1]):
             other = replace(read, expected={**read.expected, name: wrong})
             assert not all(d.ok for d in compare_case(other, runner(other)).values()), name
+
+
+def test_poses_pass_with_either_sign_of_a_quaternion_and_no_other_change(golden_dir):
+    read = read_case(golden_dir / "g_scenegen_pose")
+    runner = runner_for(read)
+    assert runner is not None
+    poses = read.expected["out.P_quat"]
+    flipped = poses * torch.tensor([1.0, 1, 1, -1, -1, -1, -1, 1])
+    for changed, right in ((flipped, True), (poses + 1e-4 * torch.eye(8)[[0, 4, 7]], False), (poses[:2], False)):
+        other = replace(read, expected={**read.expected, "out.P_quat": changed})
+        assert all(d.ok for d in compare_case(other, runner(other)).values()) == right

@@ -14,8 +14,8 @@ from gena3d_core.models.gaussians import (
     SCALING_ACTIVATIONS,
     GaussianActivation,
     Gaussians,
-    quaternion_matrices,
 )
+from gena3d_core.nn.rotations import quaternion_matrices
 
 
 def random_gaussians(count: int, seed: int, activation: GaussianActivation | None = None) -> Gaussians:

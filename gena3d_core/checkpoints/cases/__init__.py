@@ -43,6 +43,8 @@ KINDS: tuple[CaseKind, ...] = (
     CaseKind("g", ("in.token",), (), "scene:position_head"),
     CaseKind("g", ("sampler", "in.multi_cond"), (), "scene:sampler"),
     CaseKind("g", ("in.cond", "out.positions"), (), "scene:flow"),
+    CaseKind("g", ("in.positions_gt", "in.v_pred"), (), "scene_layout:losses"),
+    CaseKind("g", ("in.euler_xyz_deg", "out.P_quat"), (), "scene_layout:poses"),
     CaseKind("g", ("in.images", "constructor.patch_embed"), (), "geometry:vggt_aggregator"),
     CaseKind("h", ("out.cond_tokens0",), (), "images:dinov2"),
     CaseKind("h", ("in.images", "constructor.encoder"), (), "geometry:pi3"),

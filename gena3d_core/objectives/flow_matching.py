@@ -1,4 +1,4 @@
-"""Training objectives: flow matching (Lipman et al. 2023) and the sparse-structure VAE.
+"""Training objective of flow matching (Lipman et al. 2023).
 
 Flow time t is 1 at the noise and 0 at the data. t has one entry per sample of a dense batch (B, ...), or one per row
 of sparse features (N, C): give t[batch_index] there.
@@ -6,14 +6,12 @@ of sparse features (N, C): give t[batch_index] there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import InputError
-from .sampling import SIGMA_MIN, estimate_x0
+from ..errors import InputError
+from ..sampling import SIGMA_MIN, estimate_x0
 
 
 def sampled_times(
@@ -63,58 +61,6 @@ def remove_noise(x_t: Tensor, noise: Tensor, t: Tensor, sigma_min: float = SIGMA
 def velocity_loss(velocity: Tensor, target: Tensor) -> Tensor:
     """Mean squared error over all numbers; of sparse features, all rows of all samples weigh the same."""
     return F.mse_loss(velocity.float(), target.float())
-
-
-def dice_loss(logits: Tensor, occupancy: Tensor) -> Tensor:
-    """1 - (2 Σ p o + 1) / (Σ p + Σ o + 1), p = sigmoid(logits), sums over the whole batch."""
-    p, o = torch.sigmoid(logits.float()), occupancy.float()
-    return 1.0 - (2.0 * (p * o).sum() + 1.0) / (p.sum() + o.sum() + 1.0)
-
-
-def cross_entropy_loss(logits: Tensor, occupancy: Tensor) -> Tensor:
-    """Mean binary cross-entropy."""
-    return F.binary_cross_entropy_with_logits(logits.float(), occupancy.float())
-
-
-def l1_loss(logits: Tensor, occupancy: Tensor) -> Tensor:
-    """Mean |sigmoid(logits) - occupancy|."""
-    return (torch.sigmoid(logits.float()) - occupancy.float()).abs().mean()
-
-
-def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
-    """Mean over all latent numbers of the divergence of N(mean, e^logvar) from N(0, 1)."""
-    mean, logvar = mean.float(), logvar.float()
-    return 0.5 * (mean.square() + logvar.exp() - logvar - 1.0).mean()
-
-
-RECONSTRUCTION: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
-    "dice": (dice_loss, 1e-3),
-    "bce": (cross_entropy_loss, 1e-6),
-    "l1": (l1_loss, 1e-6),
-}
-"""Name of a reconstruction loss of occupancy -> its function and the weight of the divergence beside it."""
-
-
-def sparse_structure_vae_loss(
-    logits: Tensor,
-    occupancy: Tensor,
-    mean: Tensor,
-    logvar: Tensor,
-    *,
-    kind: str = "dice",
-    kl_weight: float | None = None,
-) -> Tensor:
-    """Reconstruction plus weighted divergence; kind is a name of `RECONSTRUCTION`, kl_weight None its default.
-
-    logits and occupancy (B, 1, R, R, R), mean and logvar of the posterior.
-    """
-    if kind not in RECONSTRUCTION:
-        raise InputError(f"unknown reconstruction loss '{kind}', one of {', '.join(RECONSTRUCTION)}")
-    if logits.shape != occupancy.shape:
-        raise InputError(f"logits {tuple(logits.shape)} and occupancy {tuple(occupancy.shape)} must have one shape")
-    reconstruction, default_weight = RECONSTRUCTION[kind]
-    weight = default_weight if kl_weight is None else kl_weight
-    return reconstruction(logits, occupancy) + weight * kl_divergence(mean, logvar)
 
 
 def _per_sample(t: Tensor, like: Tensor) -> Tensor:
