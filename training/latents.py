@@ -22,8 +22,9 @@ from gena3d_core.errors import CancelledError, DataFormatError
 from gena3d_core.io.atomic import write_folder
 from gena3d_core.types import Float32Array
 
+from .array_folders import INDEX
 from .datasets import ExampleRef, structure_batch
-from .shards import INDEX, Shard
+from .shards import Shard
 
 TARGETS, CLOUDS, SOURCE = "targets.npy", "clouds.npy", "source.json"
 ENCODED_AT_ONCE = 16

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -131,6 +132,43 @@ class CachedSource:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_file(path, _as_bytes(found))
         return found
+
+
+@dataclass(frozen=True)
+class RecentSource:
+    """A source that remembers the `count` meshes asked for last."""
+
+    source: MeshSource
+    count: int = 256
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def split(self) -> str:
+        return self.source.split
+
+    def ids(self) -> Sequence[str]:
+        return self._ids
+
+    def load(self, id: str) -> TrainingMesh:
+        return self._load(id)
+
+    @cached_property
+    def _ids(self) -> Sequence[str]:
+        return list(self.source.ids())
+
+    @cached_property
+    def _load(self) -> Callable[[str], TrainingMesh]:
+        return lru_cache(self.count)(self.source.load)
+
+
+def innermost(source: MeshSource) -> MeshSource:
+    """The source without caches around it."""
+    while isinstance(source, CachedSource | RecentSource):
+        source = source.source
+    return source
 
 
 def _as_bytes(item: TrainingMesh) -> bytes:

@@ -35,7 +35,7 @@ from gena3d_core.types import Float64Array, Intrinsics, SupportPlane
 
 from ..mesh_files import load_surface
 from ..mesh_folder import T_ZUP_YUP, MeshFolder
-from ..meshes import CachedSource, MeshSource
+from ..meshes import MeshSource, innermost
 
 ANNOTATIONS = "GT"
 DEFAULT_FOV = np.deg2rad(60.0)
@@ -96,7 +96,7 @@ def open_future(folder: Path, split: str, meshes: MeshSource) -> FutureScenes:
 
     Raises `InputError` for other meshes or a split that is not there, `DataFormatError` for an unreadable file.
     """
-    source = meshes.source if isinstance(meshes, CachedSource) else meshes
+    source = innermost(meshes)
     if not isinstance(source, MeshFolder):
         raise InputError(f"{folder}: its scenes need the folder of 3D-FUTURE-model as meshes, not {meshes.name}")
     path = folder / ANNOTATIONS / f"{split}_set.json"
