@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..nn.initialisation import zero
 from ..nn.precision import matrix_dtype
 from .flow_blocks import ADALN
+from .position_head import IDENTITY_POSE
 from .scene_flow import SceneFlow, SceneFlowConfig
 from .sparse_structure_flow import SparseStructureFlow
 
@@ -26,15 +27,16 @@ def add_scene(
     num_register_tokens: int = 4,
     trunk_depth: int = 4,
     num_iteration: int = 4,
+    joint_assets: bool = True,
     quiet: bool = True,
 ) -> SceneFlow:
     """A scene flow with the weights of `model`, which stays as it is; same device, dtypes and mode.
 
     asset_tokens: of the image encoder for one crop. quiet: the scene's attentions start with zero output projections,
-    so that the result computes exactly what `model` does for one view without a partial cloud, until it is trained;
-    False starts them as the published code does. A modulation that the blocks share is copied into each of them, and
-    what the attention to partial clouds gives without one, a constant, moves into a bias. Raises `InputError` for a
-    model with attention to occluded parts, which has no place here.
+    so that the result computes exactly what `model` does for one view without a partial cloud, until it is trained,
+    and the position head starts near the identity; False starts them as the published code does. A modulation that the
+    blocks share is copied into each of them, and what the attention to partial clouds gives without one, a constant,
+    moves into a bias. Raises `InputError` for a model with attention to occluded parts, which has no place here.
     """
     old = model.config
     if old.occlusion_attention:
@@ -57,6 +59,7 @@ def add_scene(
         trunk_depth=trunk_depth,
         num_iteration=num_iteration,
         asset_tokens=asset_tokens,
+        joint_assets=joint_assets,
     )
     grown = SceneFlow(config).to(model.pos_emb.device)
     grown.initialise()
@@ -67,7 +70,17 @@ def add_scene(
     if quiet:
         for block in grown.blocks:
             zero(*(block.operations[name].to_out for name in ("global_attn", "global_cross_attn")))
+        _start_at_identity(grown)
     return grown.train(model.training)
+
+
+@torch.no_grad()
+def _start_at_identity(model: SceneFlow) -> None:
+    """Poses of about the query's own: a scale that starts below zero would be cut off and never learn."""
+    last = model.position_head.pose_branch[-1]
+    assert isinstance(last, nn.Linear)
+    last.bias.copy_(last.bias.new_tensor(IDENTITY_POSE) / model.config.num_iteration)
+    last.weight.mul_(0.1)
 
 
 @torch.no_grad()
