@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gena3d_core.errors import InputError
 from gena3d_core.geometry.scene_poses import relative_poses
+from gena3d_core.objectives import logit_normal
 
 from .datasets import Batch, is_held_out
 from .latents import LatentStore
@@ -158,17 +159,18 @@ def scene_batch(
     if len({len(sample.assets) for sample in samples}) != 1:
         raise InputError("the scenes of a batch must show equally many assets")
     orders = [rng.permutation(len(s.assets)).tolist() if shuffled else list(range(len(s.assets))) for s in samples]
-    shown = [sample.shown(order, max_assets) for sample, order in zip(samples, orders, strict=True)]
     columns: dict[str, list[np.ndarray]] = {}
-    for sample, assets in zip(samples, shown, strict=True):
-        for name, value in _scene_arrays(sample, assets).items():
+    for sample, order in zip(samples, orders, strict=True):
+        shown = sample.shown(order, max_assets)
+        for name, value in _scene_arrays(sample, shown).items():
             columns.setdefault(name, []).append(value)
-        rows = [sample.shard.assets(sample.row).start + asset for asset in assets]
-        columns.setdefault("x0", []).append(latents.targets(sample.shard.folder.name, rows))
+        first = sample.shard.assets(sample.row).start
+        targets = latents.targets(sample.shard.folder.name, [first + asset for asset in shown])
+        columns.setdefault("x0", []).append(targets)
     stacked = {name: np.concatenate(values) for name, values in columns.items()}
     rows, count = len(stacked["x0"]), len(samples)
     normal = rng.standard_normal(count if shared_times else rows, dtype=np.float32)
-    t = torch.sigmoid(times[0] + times[1] * torch.from_numpy(normal))
+    t = logit_normal(torch.from_numpy(normal), *times)
     tensors: dict[str, Any] = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in stacked.items()}
     return SceneBatch(
         **tensors,

@@ -83,8 +83,7 @@ def make_task(
     if isinstance(recipe, SceneRecipe):
         scenes = open_scene_split(recipe)
         found = {"examples": len(scenes.train), "scenes": len({s.scene_id for s in scenes.train})}
-        shared = {"rank": processes.rank, "world": processes.count, "cancelled": stopped}
-        scene_task = SceneTask(recipe, scenes, device, **shared)
+        scene_task = SceneTask(recipe, scenes, device, rank=processes.rank, world=processes.count, cancelled=stopped)
         processes.barrier()
         return scene_task, found
     split = open_split(recipe)
