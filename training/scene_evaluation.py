@@ -41,17 +41,17 @@ class SampledScene:
 def sampled_scenes(task: Any, batch: SceneBatch, drawn: SceneSample) -> SampledScene:
     """One sample of the scene of `batch` under the recipe's schedule and guidance, beside the truth."""
     recipe, network = task.recipe, task.network
-    denoiser = scene_denoiser(network.flow, network.condition(batch), assets=batch.assets)
     defaults = task.bundle({}).samplers["sparse_structure"]
-    result = sample(
-        denoiser,
-        batch.noise,
-        FlowSchedule(recipe.sampling_steps, defaults.rescale_t),
-        Guidance(defaults.guidance_strength, defaults.guidance_interval),
-    )
+    # Poses are numbers to be exact about, as at inference.
+    with torch.autocast(batch.x0.device.type, enabled=False):
+        result = sample(
+            scene_denoiser(network.flow, network.condition(batch), assets=batch.assets),
+            batch.noise,
+            FlowSchedule(recipe.sampling_steps, defaults.rescale_t),
+            Guidance(defaults.guidance_strength, defaults.guidance_interval),
+        )
+        found = (task.template.modules[VAE_ROLES[1]](result.x)[:, 0] > 0).cpu()
     assert result.extra is not None
-    decoder = task.template.modules[VAE_ROLES[1]]
-    found = (decoder(result.x)[:, 0] > 0).cpu()
     shown = drawn.shown(list(range(len(drawn.assets))), recipe.max_assets)
     rows = drawn.shard.assets(drawn.row)
     truth = torch.from_numpy(np.asarray(drawn.shard.occupancy[rows])[shown] >= 128)

@@ -17,6 +17,7 @@ from gena3d_core.simulation.scene_layout import SceneCamera, SceneLayout, SceneO
 from gena3d_core.types import Intrinsics, SupportPlane
 
 CAMERA = Intrinsics(64, 48, 52.0, 53.0, 31.0, 23.5)
+BACK = np.array([0.0, 3.0, 1.0])
 
 
 def similarity(rng):

@@ -60,13 +60,18 @@ def layouts(tmp_path):
     T = transforms.look_at(np.array([0.1, -0.9, 0.5]), np.array([0.0, 0.0, 0.08]))
     camera = SceneCamera(T, Intrinsics(192, 144, 200.0, 200.0, 95.5, 71.5))
     support = SupportPlane(np.array([0.0, 0.0, 1.0]), 0.0)
+    still = np.eye(3)
     turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
-    def item(mesh, scale, x, y, R=np.eye(3)):
+    def item(mesh, scale, x, y, R):
         height = -Solids().meshes[mesh].vertices[:, 2].min() * scale
         return SceneObject(mesh, transforms.rigid(scale * R, np.array([x, y, height])))
 
-    open_one = (item("box", 0.2, -0.2, 0.0), item("ball", 0.1, 0.0, 0.0), item("pole", 0.3, 0.2, 0.1, turn))
+    open_one = (
+        item("box", 0.2, -0.2, 0.0, still),
+        item("ball", 0.1, 0.0, 0.0, still),
+        item("pole", 0.3, 0.2, 0.1, turn),
+    )
     folder = tmp_path / "layouts"
     folder.mkdir()
     for name, objects in {"a": open_one, "b": (*open_one, SceneObject("gone", np.eye(4)))}.items():

@@ -122,7 +122,7 @@ def open_sampler(text: str, meshes: MeshSource, options: dict[str, str]) -> Samp
         if "stacked" in options:
             settings = replace(settings, stacked=float(options["stacked"]))
     except ValueError as error:
-        raise InputError(f"scene source '{text}': {error}") from error
+        raise InputError(f"scene source '{text}' with {options}: {error}") from error
     return SampledScenes(int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else 0, meshes, settings)
 
 

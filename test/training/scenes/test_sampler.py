@@ -46,17 +46,17 @@ def placed(layout, source):
 
 
 def share_inside_another(meshes):
-    """Volume that belongs to several objects over the volume of all, on a grid of 2 mm or so."""
+    """Volume that belongs to several objects over the volume of all, on a fine grid."""
     low, high = mesh_ops.bounds(mesh_ops.concatenate(meshes))
     S = rigid(1.02 * float((high - low).max()) * np.eye(3), (low + high) / 2.0)
-    filled = np.stack([solid_occupancy(mesh, S, 128) for mesh in meshes])
+    filled = np.stack([solid_occupancy(mesh, S, 96) for mesh in meshes])
     return float(np.maximum(filled.sum(axis=0) - 1.0, 0.0).sum() / filled.sum())
 
 
 @pytest.mark.parametrize("stacked", [0.0, 0.7])
 def test_nothing_overlaps_sinks_in_or_hovers(stacked):
     source, on_top = Solids(), 0
-    for index in range(5):
+    for index in range(3):
         layout = sample_scene(source, 3, index, SamplerSettings(objects=(3, 5), stacked=stacked))
         meshes = placed(layout, source)
         assert 3 <= len(meshes) <= 5
@@ -124,7 +124,7 @@ def test_sources_by_text():
     for text, message in (
         ("procedural:0", "want procedural:COUNT"),
         ("procedural:3,objects=3..2", "objects must be a range"),
-        ("procedural:3,stacked=much", "stacked=much"),
+        ("procedural:3,stacked=much", "stacked.*much"),
         ("procedural:3,colour=red", "unknown option 'colour'"),
         ("/no/such/folder", "no folder"),
     ):
