@@ -161,11 +161,21 @@ def test_collisions_reach_the_poses(tmp_path, scenes, vae):
 
     task.network.decoder = Cubes()
     batch = task.batch([0, 1], np.random.default_rng(0))
-    found = task.network.losses(batch)
-    assert float(found.collision_share) > 0.01
-    found.collision.backward()
-    bias = task.network.flow.position_head.pose_branch[-1].bias.grad
-    assert float(bias[:3].abs().max()) > 0
+    head = task.network.flow.position_head.pose_branch[-1]
+    iterations = task.network.flow.config.num_iteration
+    shares = []
+    for x in (0.3, 2.0):
+        with torch.no_grad():
+            head.weight.zero_()
+            head.bias.copy_(torch.tensor([x, 0, 0, 1, 0, 0, 0, 1]) / iterations)
+        found = task.network.losses(batch)
+        shares.append(float(found.collision_share))
+        if x < 1.0:
+            found.collision.backward()
+    assert shares[0] > 0.1
+    assert abs(shares[1]) < 1e-6
+    # Moved further along x, the other asset would collide less.
+    assert float(head.bias.grad[0]) < 0
 
 
 def test_wrong_recipes_are_named(tmp_path, scenes, vae):
