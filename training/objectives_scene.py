@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gena3d_core.checkpoints.bundle import ModelBundle, SamplerDefaults
+from gena3d_core.errors import InputError
 from gena3d_core.models.scene_condition import SceneParts, SceneViewTensors, scene_condition, without_condition
 from gena3d_core.models.scene_flow import SceneCondition, first_assets
 from gena3d_core.models.scene_geometry import scene_geometry_encoder
@@ -147,6 +148,7 @@ class SceneTask:
             set_attention_backend(self.network, "products")
         samples = [*split.train, *split.held_out]
         shards = list({s.shard.folder: AssetRows(s.shard) for s in samples}.values())
+        _check_sizes(recipe, shards[0], self.network.image_encoder.image_size)
         precision = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
         self.latents: LatentStore = ensure_latents(
             modules[VAE_ROLES[0]].requires_grad_(False),
@@ -232,4 +234,14 @@ class SceneTask:
             samplers={"sparse_structure": defaults},
             metadata={**metadata, "geometry_encoder": r.geometry or "own"},
             source=r.out,
+        )
+
+
+def _check_sizes(recipe: SceneRecipe, first: AssetRows, image_size: int) -> None:
+    """Raise `InputError` for shards of pictures that the image encoder was not made for."""
+    side = first.shard.arrays["crops"].shape[-1]
+    if side != image_size:
+        raise InputError(
+            f"{recipe.data}: its crops are {side} pixels wide and the image encoder's {image_size}: render them with "
+            f"--image-size {image_size}"
         )

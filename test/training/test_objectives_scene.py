@@ -178,6 +178,12 @@ def test_collisions_reach_the_poses(tmp_path, scenes, vae):
     assert float(head.bias.grad[0]) < 0
 
 
+def test_pictures_of_another_size_are_refused(tmp_path, vae, scenes, monkeypatch):
+    monkeypatch.setattr("gena3d_core.models.image_encoders.small.SmallEncoder.image_size", 48)
+    with pytest.raises(InputError, match="crops are 32 pixels wide .* --image-size 48"):
+        make_task(scenes, vae, tmp_path)
+
+
 def test_wrong_recipes_are_named(tmp_path, scenes, vae):
     with pytest.raises(InputError, match="start=CHECKPOINT or trainable=all"):
         make_recipe("scene_edge", [f"data={scenes}", "out=x", "vae=x"])
