@@ -180,7 +180,7 @@ def test_collisions_reach_the_poses(tmp_path, scenes, vae):
 
 def test_pictures_of_another_size_are_refused(tmp_path, vae, scenes, monkeypatch):
     monkeypatch.setattr("gena3d_core.models.image_encoders.small.SmallEncoder.image_size", 48)
-    with pytest.raises(InputError, match="crops are 32 pixels wide .* --image-size 48"):
+    with pytest.raises(InputError, match=r"crops are 32 pixels wide .* --image-size 48"):
         make_task(scenes, vae, tmp_path)
 
 
