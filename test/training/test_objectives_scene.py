@@ -172,7 +172,7 @@ def test_collisions_reach_the_poses(tmp_path, scenes, vae):
         shares.append(float(found.collision_share))
         if x < 1.0:
             found.collision.backward()
-    assert shares[0] > 0.1
+    assert shares[0] > 0.03
     assert abs(shares[1]) < 1e-6
     # Moved further along x, the other asset would collide less.
     assert float(head.bias.grad[0]) < 0
