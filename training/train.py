@@ -70,10 +70,17 @@ def run_recipe(recipe: Recipe, name: str, stopped: Callable[[], bool]) -> bool:
     metadata = {
         "recipe": name,
         "commit": commit(Path(__file__).parent),
-        "settings": {key: value for key, value in asdict(recipe).items() if key not in ("data", "out", "vae")},
+        "settings": _settings(recipe),
         "data": data,
     }
     return train(task, recipe, device, processes=processes, stopped=stopped, metadata=metadata)
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """The recipe without the folders of this machine; of a checkpoint that is one of them, its name."""
+    kept = {key: value for key, value in asdict(recipe).items() if key not in ("data", "out", "vae")}
+    local = {key: Path(kept[key]).name for key in ("start", "geometry") if kept.get(key) and Path(kept[key]).is_dir()}
+    return {**kept, **local}
 
 
 def make_task(

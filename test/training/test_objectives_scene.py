@@ -76,6 +76,7 @@ def test_from_an_object_model_only_the_scene_parts_learn(tmp_path, scenes, vae):
     more = (f"start={base}", "trainable=scene", "max_steps=4", "learning_rate=1e-2", "warmup_steps=0", "ema_decay=0")
     assert run(scenes, vae, tmp_path / "out", *more)
     after = open_checkpoint(tmp_path / "out" / "last", dtype=torch.float32)
+    assert after.metadata["settings"]["start"] == "last"
     for role in before.modules:
         own, other = before.modules[role].state_dict(), after.modules[role].state_dict()
         changed = {name for name in own if not torch.equal(own[name], other[name])}
