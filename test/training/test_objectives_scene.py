@@ -187,7 +187,7 @@ def test_pictures_of_another_size_are_refused(tmp_path, vae, scenes, monkeypatch
 
 def test_wrong_recipes_are_named(tmp_path, scenes, vae):
     with pytest.raises(InputError, match="start=CHECKPOINT or trainable=all"):
-        make_recipe("scene_edge", [f"data={scenes}", "out=x", "vae=x"])
+        make_recipe("scene_edge", [f"data={scenes}", "out=x", "vae=x", "start="])
     with pytest.raises(InputError, match="vae is missing"):
         make_recipe("scene_tiny", [f"data={scenes}", "out=x", "max_steps=1"])
     with pytest.raises(InputError, match="max_assets must be at least 2"):

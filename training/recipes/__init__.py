@@ -78,6 +78,7 @@ RECIPES: dict[str, NamedRecipe] = {
         SceneRecipe,
         {
             "batch": 16,
+            "start": "edge",
             "hours": 6.0,
             "learning_rate": 5e-4,
             "warmup_steps": 500,
