@@ -42,6 +42,8 @@ Frame = Literal["canonical", "observed"]
 OBSERVED_SIDE = 1.35
 """Side of an upright grid over the longest side of its asset, where the asset's own frame has 1 / 0.98: the middle of
 what grids placed around partial clouds have, with which models of single objects are trained."""
+GEOMETRY_SIZE = 160
+"""Side of the images for geometry: the objects of a scene are small in it."""
 MIN_PIXELS = 64
 """An object with fewer visible pixels in every view is no asset."""
 
@@ -66,10 +68,10 @@ class SceneJob:
     views: int = 1
     frame: Frame = "observed"
     own_cameras: bool = True
-    image_width: int = 320
-    image_height: int = 240
+    image_width: int = 480
+    image_height: int = 360
     image_size: int = IMAGE_SIZE
-    geometry_size: int = IMAGE_SIZE
+    geometry_size: int = GEOMETRY_SIZE
     resolution: int = RESOLUTION
     cache: str | None = None
 
@@ -200,36 +202,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.render_scenes", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--meshes", required=True, metavar="SOURCE", help="folder of meshes or procedural:COUNT[:SEED]")
-    add(
-        "--scenes",
-        required=True,
-        metavar="SOURCE",
-        help="procedural:COUNT[:SEED], or a folder of layouts, 3D-FUTURE's too",
-    )
+    add("--scenes", required=True, metavar="SOURCE", help="procedural:COUNT[:SEED], or a folder of layouts")
     add("--out", required=True, type=Path, metavar="DIR", help="folder of the shards; finished ones are kept")
     add("--examples-per-scene", type=int, default=1, metavar="N", help="(default: 1)")
     add("--limit", type=int, metavar="N", help="only the first N scenes")
     add("--views", type=int, default=1, metavar="K", help="views of each scene (default: 1)")
-    add(
-        "--frame",
-        choices=("canonical", "observed"),
-        default="observed",
-        help="of the assets' grids (default: observed)",
-    )
+    add("--frame", choices=("canonical", "observed"), default="observed", help="of the grids (default: observed)")
     add("--random-cameras", action="store_true", help="also for scenes that come with cameras")
     add("--workers", type=int, default=1, metavar="N", help="processes of one thread each (default: 1)")
     add("--seed", type=int, default=0, metavar="N")
     add("--shard-size", type=int, default=64, metavar="N", help="scenes of a shard (default: 64)")
-    add("--image-width", type=int, default=320, metavar="PX", help="of the pictures (default: 320)")
-    add("--image-height", type=int, default=240, metavar="PX", help="(default: 240)")
+    add("--image-width", type=int, default=480, metavar="PX", help="of the pictures (default: 480)")
+    add("--image-height", type=int, default=360, metavar="PX", help="(default: 360)")
     add("--image-size", type=int, default=IMAGE_SIZE, metavar="PX", help=f"side of the crops (default: {IMAGE_SIZE})")
-    add(
-        "--geometry-size",
-        type=int,
-        default=IMAGE_SIZE,
-        metavar="PX",
-        help=f"side of the images for geometry (default: {IMAGE_SIZE})",
-    )
+    add("--geometry-size", type=int, default=GEOMETRY_SIZE, metavar="PX", help=f"(default: {GEOMETRY_SIZE})")
     add("--resolution", type=int, default=RESOLUTION, metavar="R", help=f"of the grids (default: {RESOLUTION})")
     add("--cache", type=Path, metavar="DIR", help="folder of closed meshes (default: OUT/meshes)")
     return parser
