@@ -61,7 +61,7 @@ class VggtSceneGeometry:
 
 @dataclass(frozen=True)
 class SmallSceneGeometryConfig:
-    """Sizes; the defaults give 54 tokens of 192 channels from 112 pixels, with 3.3 million parameters.
+    """Sizes; the defaults give 54 tokens of 192 channels from 112 pixels, with 3.0 million parameters.
 
     stem       channels of the strided convolutions before the last one, which has `width`; each halves the sides
     depth      pairs of a block within views and one across views
