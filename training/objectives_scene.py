@@ -94,7 +94,8 @@ class SceneNetwork(nn.Module):
         halved = torch.is_autocast_enabled(kind)
 
         def decode(latents: Tensor) -> Tensor:
-            with torch.autocast(kind, dtype=torch.bfloat16, enabled=halved):
+            # Voxels are points by a threshold, as in the paper: assets learn to move apart, not to shrink.
+            with torch.no_grad(), torch.autocast(kind, dtype=torch.bfloat16, enabled=halved):
                 return self.decoder(latents)
 
         # Poses are numbers to be exact about: three digits of bfloat16 are more than the Huber norm's threshold.

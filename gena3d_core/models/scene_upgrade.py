@@ -80,7 +80,7 @@ def _start_at_identity(model: SceneFlow) -> None:
     last = model.position_head.pose_branch[-1]
     assert isinstance(last, nn.Linear)
     last.bias.copy_(last.bias.new_tensor(IDENTITY_POSE) / model.config.num_iteration)
-    last.weight.mul_(0.1)
+    last.weight.mul_(0.01)
 
 
 @torch.no_grad()
