@@ -76,11 +76,11 @@ def add_scene(
 
 @torch.no_grad()
 def _start_at_identity(model: SceneFlow) -> None:
-    """Poses of about the query's own: a scale that starts below zero would be cut off and never learn."""
+    """Poses not far from the query's own: a scale that starts below zero would be cut off and never learn."""
     last = model.position_head.pose_branch[-1]
     assert isinstance(last, nn.Linear)
     last.bias.copy_(last.bias.new_tensor(IDENTITY_POSE) / model.config.num_iteration)
-    last.weight.mul_(0.01)
+    last.weight.mul_(0.1)
 
 
 @torch.no_grad()
