@@ -2,7 +2,7 @@
 
 KEY is a hash of the encoder's weights. A folder holds `targets.npy` and `clouds.npy`, (n, V, C, r, r, r) float16 of n
 examples in V upright symmetries (`symmetries.ORDER`), and `source.json`; it appears whole or not at all, so that an
-interrupted run goes on with the next shard.
+interrupted run goes on with the next shard. Scenes have no clouds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from gena3d_core.errors import CancelledError, DataFormatError
 from gena3d_core.io.atomic import write_folder
 from gena3d_core.types import Float32Array
 
+from .array_folders import INDEX
 from .datasets import ExampleRef, structure_batch
-from .shards import INDEX, Shard
 
 TARGETS, CLOUDS, SOURCE = "targets.npy", "clouds.npy", "source.json"
 ENCODED_AT_ONCE = 16
@@ -35,33 +35,51 @@ class LatentStore:
     """Reader of the latents of shards."""
 
     folder: Path
-    _open: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    _open: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def take(self, examples: Sequence[ExampleRef], variants: Sequence[int]) -> tuple[Float32Array, Float32Array]:
         """Latents (B, C, r, r, r) of the objects and of the clouds."""
         targets, clouds = [], []
         for e, variant in zip(examples, variants, strict=True):
-            objects, partial = self._arrays(e.shard.folder.name)
-            targets.append(objects[e.row, variant])
-            clouds.append(partial[e.row, variant])
+            targets.append(self._array(e.shard.folder.name, TARGETS)[e.row, variant])
+            clouds.append(self._array(e.shard.folder.name, CLOUDS)[e.row, variant])
         return np.stack(targets).astype(np.float32), np.stack(clouds).astype(np.float32)
 
-    def _arrays(self, name: str) -> tuple[Any, Any]:
-        if name not in self._open:
-            folder = self.folder / name
+    def targets(self, shard: str, rows: Sequence[int]) -> Float32Array:
+        """Latents (B, C, r, r, r) of the objects `rows` of the shard of that name, as they stand."""
+        return np.asarray(self._array(shard, TARGETS)[list(rows), 0], dtype=np.float32)
+
+    def _array(self, shard: str, name: str) -> Any:
+        if (shard, name) not in self._open:
+            path = self.folder / shard / name
             try:
-                self._open[name] = (np.load(folder / TARGETS, mmap_mode="r"), np.load(folder / CLOUDS, mmap_mode="r"))
+                self._open[shard, name] = np.load(path, mmap_mode="r")
             except (OSError, ValueError) as error:
-                raise DataFormatError(f"{folder}: no readable latents ({error}); delete the folder") from error
-        return self._open[name]
+                raise DataFormatError(f"{path.parent}: no readable latents ({error}); delete the folder") from error
+        return self._open[shard, name]
+
+
+class Encodable(Protocol):
+    """A shard as far as latents are concerned: `Shard`, or another set of objects in grids."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def occupancy(self) -> Any:
+        """(n, R, R, R) uint8."""
+        ...
+
+    def __len__(self) -> int: ...
 
 
 def ensure_latents(
     encoder: Any,
-    shards: Sequence[Shard],
+    shards: Sequence[Encodable],
     variants: int,
     device: torch.device,
     *,
+    clouds: bool = True,
     rank: int = 0,
     world: int = 1,
     precision: torch.dtype = torch.bfloat16,
@@ -69,14 +87,14 @@ def ensure_latents(
 ) -> LatentStore:
     """Encode what is not encoded yet of `shards`, whose folders lie side by side; process `rank` does its share.
 
-    Raises `CancelledError` between shards.
+    clouds: whether the shards hold partial clouds, which are encoded too. Raises `CancelledError` between shards.
     """
     root = shards[0].folder.parent / f"latents_{encoder_key(encoder)}"
     waiting = [shard for shard in shards if not _is_current(root / shard.folder.name, shard, variants)]
     for number, shard in enumerate(waiting[rank::world]):
         if cancelled is not None and cancelled():
             raise CancelledError(f"stopped after {number} of {len(waiting)} shards of latents; start again to go on")
-        _encode_shard(encoder, shard, root / shard.folder.name, variants, device, precision)
+        _encode_shard(encoder, shard, root / shard.folder.name, variants, device, precision, clouds)
         if number % 10 == 0:
             log.info("latents: %d of %d shards", number + 1, len(waiting[rank::world]))
     return LatentStore(root)
@@ -93,7 +111,13 @@ def encoder_key(encoder: Any) -> str:
 
 @torch.no_grad()
 def _encode_shard(
-    encoder: Any, shard: Shard, folder: Path, variants: int, device: torch.device, precision: torch.dtype
+    encoder: Any,
+    shard: Any,
+    folder: Path,
+    variants: int,
+    device: torch.device,
+    precision: torch.dtype,
+    with_clouds: bool,
 ) -> None:
     examples = [ExampleRef(shard, row, "", "") for row in range(len(shard))]
     source = _source(shard, variants)
@@ -112,18 +136,19 @@ def _encode_shard(
 
     def write(target: Path) -> None:
         np.save(target / TARGETS, latents(False))
-        np.save(target / CLOUDS, latents(True))
+        if with_clouds:
+            np.save(target / CLOUDS, latents(True))
         (target / SOURCE).write_text(json.dumps(source), encoding="utf-8")
 
     write_folder(folder, write, owned=[TARGETS, CLOUDS, SOURCE], last=SOURCE)
 
 
-def _source(shard: Shard, variants: int) -> dict[str, Any]:
+def _source(shard: Encodable, variants: int) -> dict[str, Any]:
     content = (shard.folder / INDEX).read_bytes()
     return {"examples": len(shard), "sha256": hashlib.sha256(content).hexdigest(), "variants": variants}
 
 
-def _is_current(folder: Path, shard: Shard, variants: int) -> bool:
+def _is_current(folder: Path, shard: Encodable, variants: int) -> bool:
     """Whether the latents there were made from this very shard, in at least so many variants."""
     try:
         stored = json.loads((folder / SOURCE).read_text(encoding="utf-8"))

@@ -53,12 +53,17 @@ class Run:
         """As plain data; see `restore`."""
         return {
             "parameters": {name: p.detach() for name, p in self.parameters.items()},
+            "counters": {name: b.detach() for name, b in self._counters().items()},
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict(),
             "random": random_states(self.device),
             "norms": list(self.norms),
             **{name: getattr(self, name) for name in ("step", "elapsed_s", "best_score")},
         }
+
+    def _counters(self) -> dict[str, Tensor]:
+        """Buffers that a network changes while it is trained; it names them in `counters`."""
+        return {name: getattr(self.network, name) for name in getattr(self.network, "counters", ())}
 
     @torch.no_grad()
     def restore(self, state: dict[str, Any], source: Path) -> None:
@@ -72,6 +77,8 @@ class Run:
             )
         for name, parameter in self.parameters.items():
             parameter.copy_(stored[name])
+        for name, buffer in self._counters().items():
+            buffer.copy_(state["counters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.norms.extend(state["norms"])

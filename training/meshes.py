@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -73,30 +74,35 @@ def open_source(text: str, cache: Path | None = None) -> MeshSource:
 
     if text.startswith(PROCEDURAL):
         return open_procedural(text)
-    path, *options = text.split(",")
+    path, options = split_source("mesh source", text)
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise InputError(f"mesh source '{text}': no folder {folder}; want a folder or {PROCEDURAL}COUNT[:SEED]")
-    pairs = dict(_option(text, option) for option in options)
     source: MeshSource
     if (folder / INDEX).is_file():
-        source = open_object_folder(folder, **_known(text, pairs, ("split",)))
+        source = open_object_folder(folder, **known_options("mesh source", text, options, ("split",)))
     else:
-        source = open_mesh_folder(folder, **_known(text, pairs, ("up", "unit_m")))
+        source = open_mesh_folder(folder, **known_options("mesh source", text, options, ("up", "unit_m")))
     return source if cache is None else CachedSource(source, cache)
 
 
-def _option(text: str, option: str) -> tuple[str, str]:
-    key, separator, value = option.partition("=")
-    if not separator or not value:
-        raise InputError(f"mesh source '{text}': option '{option}' must read KEY=VALUE")
-    return key, value
+def split_source(kind: str, text: str) -> tuple[str, dict[str, str]]:
+    """'PATH,key=value,...' -> path, options; `kind` is for the message of the `InputError`."""
+    path, *options = text.split(",")
+    pairs = {}
+    for option in options:
+        key, separator, value = option.partition("=")
+        if not separator or not value:
+            raise InputError(f"{kind} '{text}': option '{option}' must read KEY=VALUE")
+        pairs[key] = value
+    return path, pairs
 
 
-def _known(text: str, options: dict[str, str], known: Sequence[str]) -> dict[str, str]:
+def known_options(kind: str, text: str, options: dict[str, str], known: Sequence[str]) -> dict[str, str]:
+    """The options, all of which are among `known`; raises `InputError` otherwise."""
     for key in options:
         if key not in known:
-            raise InputError(f"mesh source '{text}': unknown option '{key}'; this kind knows: {', '.join(known)}")
+            raise InputError(f"{kind} '{text}': unknown option '{key}'; this kind knows: {', '.join(known)}")
     return options
 
 
@@ -126,6 +132,43 @@ class CachedSource:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_file(path, _as_bytes(found))
         return found
+
+
+@dataclass(frozen=True)
+class RecentSource:
+    """A source that remembers the `count` meshes asked for last."""
+
+    source: MeshSource
+    count: int = 256
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def split(self) -> str:
+        return self.source.split
+
+    def ids(self) -> Sequence[str]:
+        return self._ids
+
+    def load(self, id: str) -> TrainingMesh:
+        return self._load(id)
+
+    @cached_property
+    def _ids(self) -> Sequence[str]:
+        return list(self.source.ids())
+
+    @cached_property
+    def _load(self) -> Callable[[str], TrainingMesh]:
+        return lru_cache(self.count)(self.source.load)
+
+
+def innermost(source: MeshSource) -> MeshSource:
+    """The source without caches around it."""
+    while isinstance(source, CachedSource | RecentSource):
+        source = source.source
+    return source
 
 
 def _as_bytes(item: TrainingMesh) -> bytes:

@@ -12,12 +12,9 @@ again, or mapped over machines:
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
 import sys
-import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -25,13 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from gena3d_core.device import default_device
 from gena3d_core.errors import Gena3DError, InputError
 from gena3d_core.generative.inputs import ObjectInputs, prepare_inputs
 from gena3d_core.geometry.solid_voxelization import solid_occupancy
-from gena3d_core.io.atomic import write_file
 from gena3d_core.simulation.example_settings import ExampleSettings, with_text_settings
 from gena3d_core.simulation.object_example import make_example
 from gena3d_core.simulation.ray_casting import casting_with
@@ -39,14 +34,11 @@ from gena3d_core.simulation.torch_ray_casting import torch_caster_factory
 from gena3d_core.types import Mesh
 
 from .meshes import MeshSource, TrainingMesh, open_source
-from .shards import INDEX, PREFIX, TrainingExample, write_shard
+from .production import CHUNK, Production, produce_shards, summary
+from .shards import TrainingExample, write_shard
 
 IMAGE_SIZE = 112
 RESOLUTION = 64
-CHUNK = 4
-"""Jobs that a worker takes at once."""
-RECORD = "render.json"
-FAILURES = "failed.jsonl"
 OTHERS, OTHERS_POOL = 2, 64
 """Objects of the source that may stand in front of another, besides random shapes, out of so many: few enough to be
 kept in memory by every process."""
@@ -183,54 +175,10 @@ def render_shards(jobs: Sequence[RenderJob], out: Path, shard_size: int, workers
 
     Jobs that fail are left out and listed in failed.jsonl. Raises `InputError` if `out` holds shards of other jobs.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    _check_record(out, jobs, shard_size)
-    numbers = range(-(-len(jobs) // shard_size))
-    waiting = [n for n in numbers if not (out / f"{PREFIX}{n:05d}" / INDEX).is_file()]
-    todo = [job for n in waiting for job in jobs[n * shard_size : (n + 1) * shard_size]]
-    made, failed, start = 0, 0, time.perf_counter()
-    results = _results(todo, workers)
-    with tqdm(total=len(todo), unit="example", disable=not sys.stderr.isatty()) as bar:
-        for number in waiting:
-            examples = []
-            for job in jobs[number * shard_size : (number + 1) * shard_size]:
-                result = next(results)
-                if isinstance(result, TrainingExample):
-                    examples.append(result)
-                else:
-                    failed += 1
-                    _log_failure(out, job, result)
-                bar.update()
-            if examples:
-                write_shard(out, number, examples)
-            made += len(examples)
-    seconds = time.perf_counter() - start
-    return {
-        "shards": len(numbers),
-        "shards_before": len(numbers) - len(waiting),
-        "examples": made,
-        "failed": failed,
-        "seconds": seconds,
-        "examples_per_s": made / seconds if made else 0.0,
-    }
-
-
-def _results(jobs: Sequence[RenderJob], workers: int) -> Iterator[TrainingExample | str]:
-    """Example or reason of failure of each job, in order."""
-    if workers <= 1:
-        yield from map(_attempt, jobs)
-        return
-    # Forked children of a process that has used torch's threads may hang.
-    with multiprocessing.get_context("spawn").Pool(workers, _single_threaded) as pool:
-        yield from pool.imap(_attempt, jobs, chunksize=CHUNK)
-
-
-def _single_threaded() -> None:
-    import cv2
-    import torch
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    specific = ("object", "number", "cache", "rays")
+    common = {key: value for key, value in asdict(jobs[0]).items() if key not in specific} if jobs else {}
+    made = Production(_attempt, write_shard, lambda job: {"object": job.object, "number": job.number}, common)
+    return produce_shards(jobs, out, shard_size, workers, made)
 
 
 def _attempt(job: RenderJob) -> TrainingExample | str:
@@ -238,29 +186,6 @@ def _attempt(job: RenderJob) -> TrainingExample | str:
         return render_example(job)
     except (Gena3DError, ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
         return f"{type(error).__name__}: {error}"
-
-
-def _log_failure(out: Path, job: RenderJob, reason: str) -> None:
-    line = json.dumps({"object": job.object, "number": job.number, "reason": reason})
-    with (out / FAILURES).open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-    tqdm.write(f"left out: {job.object} ({reason})", file=sys.stderr)
-
-
-def _check_record(out: Path, jobs: Sequence[RenderJob], shard_size: int) -> None:
-    """Remember what the folder is made of; shards of other jobs are no part of this set."""
-    common = (
-        {k: v for k, v in asdict(jobs[0]).items() if k not in ("object", "number", "cache", "rays")} if jobs else {}
-    )
-    digest = zlib.crc32("\n".join(f"{job.object}|{job.number}" for job in jobs).encode())
-    record = {"examples": len(jobs), "shard_size": shard_size, "jobs": common, "digest": digest}
-    text = json.dumps(record, indent=1)
-    path = out / RECORD
-    if path.is_file():
-        if path.read_text(encoding="utf-8") != text:
-            raise InputError(f"{out} holds examples made with other options (see {path}): choose another folder")
-    else:
-        write_file(path, text.encode())
 
 
 def parse_views(text: str) -> tuple[int, int]:
@@ -318,10 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Gena3DError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(
-        f"{report['examples']} examples in {report['seconds']:.1f} s ({report['examples_per_s']:.2f} examples/s), "
-        f"{report['failed']} left out, {report['shards_before']} of {report['shards']} shards were there"
-    )
+    print(summary(report))
     return 0 if report["examples"] or report["shards_before"] else 1
 
 

@@ -12,7 +12,6 @@ examples.json    [{"object", "category", "seed", ...}]
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,12 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gena3d_core.errors import DataFormatError, InputError
-from gena3d_core.io.atomic import write_folder
+from gena3d_core.errors import InputError
 from gena3d_core.types import BoolArray, Float32Array, Float64Array, UInt8Array
 
-PREFIX = "shard_"
-INDEX = "examples.json"
+from .array_folders import read_array, read_info, shard_folder, shard_folders, write_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,15 +56,7 @@ def write_shard(directory: Path, number: int, examples: Sequence[TrainingExample
         "view_offsets": np.cumsum([0, *(len(e.crops) for e in examples)]).astype(np.int64),
         "grid": np.stack([e.S_world_grid for e in examples]),
     }
-    folder = directory / f"{PREFIX}{number:05d}"
-
-    def write(target: Path) -> None:
-        for name, array in arrays.items():
-            np.save(target / f"{name}.npy", array, allow_pickle=False)
-        (target / INDEX).write_text(json.dumps([e.info for e in examples]), encoding="utf-8")
-
-    write_folder(folder, write, owned=[*(f"{name}.npy" for name in arrays), INDEX], last=INDEX)
-    return folder
+    return write_arrays(shard_folder(directory, number), arrays, [e.info for e in examples])
 
 
 @dataclass(frozen=True)
@@ -107,10 +96,7 @@ class Shard:
     @cached_property
     def info(self) -> list[dict[str, Any]]:
         """What each example was made from."""
-        try:
-            return json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataFormatError(f"{self.folder}: no readable examples.json ({error}); render it again") from error
+        return read_info(self.folder)
 
     def clouds(self, rows: Any = slice(None)) -> BoolArray:
         """(rows, R, R, R) bool."""
@@ -119,18 +105,12 @@ class Shard:
         return bits.reshape(*bits.shape[:-1], R, R, R).astype(bool)
 
     def _array(self, name: str) -> Any:
-        try:
-            return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataFormatError(f"{self.folder}: no readable {name}.npy ({error}); render it again") from error
+        return read_array(self.folder, name)
 
 
 def open_shards(directory: Path) -> list[Shard]:
     """Every shard below `directory`, in order; raises `DataFormatError` if there is none."""
-    shards = [Shard(folder) for folder in sorted(directory.glob(f"{PREFIX}*")) if folder.is_dir()]
-    if not shards:
-        raise DataFormatError(f"{directory} holds no shard of examples: make some with python -m training.render")
-    return shards
+    return [Shard(folder) for folder in shard_folders(directory, "python -m training.render")]
 
 
 def iterate_examples(shards: Sequence[Shard]) -> Iterator[tuple[Shard, int]]:

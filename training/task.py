@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from gena3d_core.checkpoints.bundle import ModelBundle
 from gena3d_core.types import UInt8Array
 
-from .datasets import Batch, Split
+from .datasets import Batch
 
 
 class Loss(NamedTuple):
@@ -31,11 +31,22 @@ class Evaluation:
     picture: UInt8Array
 
 
+class Examples(Protocol):
+    """A split of a data set, as far as the loop is concerned."""
+
+    @property
+    def train(self) -> Sized: ...
+
+
 class Task(Protocol):
     """network is called with a batch and gives a `Loss`; everything random of a step comes from the batch's rng."""
 
     network: Any
-    split: Split
+
+    @property
+    def split(self) -> Examples:
+        """What there is to train on."""
+        ...
 
     def batch(self, indices: Sequence[int], rng: np.random.Generator) -> Batch:
         """Batch of the training examples `indices`, on the CPU."""

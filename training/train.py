@@ -18,15 +18,17 @@ import torch
 
 from gena3d_core.errors import CancelledError, Gena3DError
 
-from .datasets import Split, open_split
+from .datasets import open_split
 from .distributed import Processes, join_processes
 from .loop import train
 from .objectives_flow import FlowTask
+from .objectives_scene import SceneTask
 from .objectives_unet import UnetTask
 from .objectives_vae import VaeTask
 from .provenance import commit
 from .recipes import RECIPES, make_recipe
-from .recipes.settings import FlowRecipe, Recipe, UnetRecipe, VaeRecipe
+from .recipes.settings import FlowRecipe, Recipe, SceneRecipe, UnetRecipe, VaeRecipe
+from .scene_datasets import open_scene_split
 from .task import Task
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -64,29 +66,43 @@ def run_recipe(recipe: Recipe, name: str, stopped: Callable[[], bool]) -> bool:
     torch.manual_seed(recipe.seed)
     if recipe.overfit_one:
         recipe = as_overfit(recipe)
-    split = open_split(recipe)
-    task = make_task(recipe, split, device, processes, stopped)
+    task, data = make_task(recipe, device, processes, stopped)
     metadata = {
         "recipe": name,
         "commit": commit(Path(__file__).parent),
-        "settings": {key: value for key, value in asdict(recipe).items() if key not in ("data", "out", "vae")},
-        "data": {"examples": len(split.train), "objects": len({e.object_id for e in split.train})},
+        "settings": _settings(recipe),
+        "data": data,
     }
     return train(task, recipe, device, processes=processes, stopped=stopped, metadata=metadata)
 
 
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """The recipe without the folders of this machine; of a checkpoint that is one of them, its name."""
+    kept = {key: value for key, value in asdict(recipe).items() if key not in ("data", "out", "vae")}
+    local = {key: Path(kept[key]).name for key in ("start", "geometry") if kept.get(key) and Path(kept[key]).is_dir()}
+    return {**kept, **local}
+
+
 def make_task(
-    recipe: Recipe, split: Split, device: torch.device, processes: Processes, stopped: Callable[[], bool]
-) -> Task:
-    """The task of the recipe's kind."""
+    recipe: Recipe, device: torch.device, processes: Processes, stopped: Callable[[], bool]
+) -> tuple[Task, dict[str, int]]:
+    """The task of the recipe's kind, and how much data it has."""
+    if isinstance(recipe, SceneRecipe):
+        scenes = open_scene_split(recipe)
+        found = {"examples": len(scenes.train), "scenes": len({s.scene_id for s in scenes.train})}
+        scene_task = SceneTask(recipe, scenes, device, rank=processes.rank, world=processes.count, cancelled=stopped)
+        processes.barrier()
+        return scene_task, found
+    split = open_split(recipe)
+    data = {"examples": len(split.train), "objects": len({e.object_id for e in split.train})}
     if isinstance(recipe, VaeRecipe):
-        return VaeTask(recipe, split, device)
+        return VaeTask(recipe, split, device), data
     if isinstance(recipe, UnetRecipe):
-        return UnetTask(recipe, split, device)
+        return UnetTask(recipe, split, device), data
     assert isinstance(recipe, FlowRecipe)
     task = FlowTask(recipe, split, device, rank=processes.rank, world=processes.count, cancelled=stopped)
     processes.barrier()
-    return task
+    return task, data
 
 
 def as_overfit(recipe: Recipe) -> Recipe:

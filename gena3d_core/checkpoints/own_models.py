@@ -22,6 +22,7 @@ OWN_MODELS: dict[str, str] = {
     "StructuredLatentGaussianDecoder": "structured_latent_decoders",
     "StructuredLatentRadianceFieldDecoder": "structured_latent_decoders",
     "SceneFlow": "scene_flow",
+    "SmallSceneGeometry": "scene_geometry",
     "CompletionUNet": "completion_unet",
     "DinoV2": "image_encoders.dinov2",
     "SmallEncoder": "image_encoders.small",

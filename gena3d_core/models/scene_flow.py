@@ -30,21 +30,20 @@ class SceneFlowConfig(FlowConfig):
     trunk_depth    blocks of the position head
     num_iteration  refinements of the poses
     asset_tokens   leading tokens of an asset's context that show the asset itself: all that local attention sees
+    fusion_norm    GENA3D's layer norm after the attention to an asset's image, for models that start from one
+    joint_assets   whether the scene's self-attention joins its assets; False: each attends to itself (an ablation)
     """
 
     num_register_tokens: int = 4
     trunk_depth: int = 4
     num_iteration: int = 4
     asset_tokens: int = OFFICIAL_ASSET_TOKENS
+    fusion_norm: bool = False
+    joint_assets: bool = True
 
     def __post_init__(self) -> None:
         if self.resolution % self.patch_size:
             raise InputError(f"resolution {self.resolution} is not a multiple of patch_size {self.patch_size}")
-        if self.cond_channels != self.model_channels:
-            raise InputError(
-                f"SceneGen has one width for tokens and contexts: model_channels {self.model_channels} and "
-                f"cond_channels {self.cond_channels} differ"
-            )
 
     @property
     def special_tokens(self) -> int:
@@ -141,8 +140,9 @@ class SceneFlow(nn.Module):
         query = first_assets(x, assets) if query is None else query
         h = torch.cat([self._special_tokens(query), latent], dim=1).to(dtype)
         embedding = self.t_embedder(t).to(dtype)
+        joined = assets if self.config.joint_assets else 1
         for block, context in zip(self.blocks, contexts, strict=True):
-            h = block(h, embedding, {**context, "global_attn": assets})
+            h = block(h, embedding, {**context, "global_attn": joined})
         velocity = self.out_layer(self.out_norm(h[:, special:].float()))
         return unpatchify(velocity, self.config.patch_size), h[:, 0].float()
 

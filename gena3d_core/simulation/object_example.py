@@ -16,18 +16,17 @@ from ..geometry.mesh import make_mesh, transformed
 from ..geometry.solid_voxelization import is_solid
 from ..observation import build_observations, with_free_space
 from ..types import BoolArray, Float64Array, Mesh, ObjectMask, ObjectObservation, Segmentation, SupportPlane, View
-from .appearance import TEXTURE_SIZE_M, is_textured, random_color, random_light, random_texture
+from .appearance import random_color, random_light
 from .completions import distorted_completion
 from .example_cameras import ExampleCamera, choose_cameras, draw_camera, jittered_pose
 from .example_settings import ExampleSettings
 from .mask_noise import with_holes, wrong_mask
 from .noise import NoiseSpec, color_noise, structured_light_noise
 from .occluders import place_occluders
+from .quick_parts import object_part, table_part, textured_part
 from .quick_renderer import (
     OBJECT,
-    TABLE,
     QuickImage,
-    QuickPart,
     QuickScene,
     quick_scene,
     random_backdrop,
@@ -41,8 +40,6 @@ ATTEMPTS = 6
 """Scenes that are tried before an object counts as impossible to see."""
 OCCLUDER = 2
 OBJECT_ID = 1
-_TABLE_SIZE = (2.0, 8.0)
-"""Half the side of tables, in sizes of the object."""
 _UP = np.array([0.0, 0.0, 1.0])
 
 
@@ -160,13 +157,13 @@ def _make_setting(
     covered = np.zeros(len(surface.faces), dtype=bool)
     if kind == "surface":
         covered = grow_patch(surface, rng.uniform(*settings.coverage), rng)
-    parts = [_object_part(surface, size, settings, rng)]
+    parts = [object_part(surface, OBJECT, size, settings.recolor_share, rng)]
     if on_table:
-        parts.append(_table_part(size, rng))
+        parts.append(table_part(size, rng))
     if kind == "objects" and settings.occluders:
         count = int(rng.integers(1, settings.occluders + 1))
         for shape in place_occluders(mesh, size, count, rng.uniform(0.0, 2.0 * np.pi), rng, others):
-            parts.append(_textured(shape, OCCLUDER, size, rng))
+            parts.append(textured_part(shape, OCCLUDER, size, rng))
     scene = quick_scene(parts, random_light(rng))
     hidden = kind == "objects"
     return _Setting(
@@ -178,27 +175,6 @@ def _make_setting(
         on_table,
         np.array(random_color(rng)) * 255.0,
     )
-
-
-def _object_part(mesh: Mesh, size: float, settings: ExampleSettings, rng: np.random.Generator) -> QuickPart:
-    recolored = rng.random() < settings.recolor_share
-    part = _textured(mesh, OBJECT, size, rng)
-    return part if recolored or not is_textured(mesh) else QuickPart(mesh, OBJECT)
-
-
-def _textured(mesh: Mesh, instance: int, size: float, rng: np.random.Generator) -> QuickPart:
-    shift = rng.uniform(-1.0, 1.0, 3)
-    S = transforms.rigid(TEXTURE_SIZE_M / size * np.eye(3), shift)
-    return QuickPart(mesh, instance, random_texture(rng), S)
-
-
-def _table_part(size: float, rng: np.random.Generator) -> QuickPart:
-    """Two triangles on z = 0; the edge of the table may be in view."""
-    low, high = -size * rng.uniform(*_TABLE_SIZE, 2), size * rng.uniform(*_TABLE_SIZE, 2)
-    corners = [[low[0], low[1], 0.0], [high[0], low[1], 0.0], [high[0], high[1], 0.0], [low[0], high[1], 0.0]]
-    mesh = make_mesh(np.array(corners), np.array([[0, 1, 2], [0, 2, 3]]))
-    S = transforms.rigid(TEXTURE_SIZE_M / size * np.eye(3), rng.uniform(-1.0, 1.0, 3))
-    return QuickPart(mesh, TABLE, random_texture(rng, table=True), S)
 
 
 def _cameras(setting: _Setting, mesh: Mesh, settings: ExampleSettings, rng: np.random.Generator) -> list[ExampleCamera]:

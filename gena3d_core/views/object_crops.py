@@ -85,16 +85,21 @@ def geometry_image(image: np.ndarray, size: int = CROP_SIZE) -> Float32Array:
     picture = Image.fromarray(np.ascontiguousarray(image))
     if picture.mode == "RGBA":
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, (WHITE,) * 4), picture).convert("RGB")
-    scale = size / max(picture.size)
-    width, height = (
-        size if side == max(picture.size) else max(1, round(side * scale / GEOMETRY_MULTIPLE)) * GEOMETRY_MULTIPLE
-        for side in picture.size
-    )
+    left, top, width, height = geometry_box(*picture.size, size)
     padded = np.full((size, size, 3), WHITE, dtype=np.uint8)
-    top, left = (size - height) // 2, (size - width) // 2
     resized = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
     padded[top : top + height, left : left + width] = resized
     return padded.astype(np.float32) / np.float32(255.0)
+
+
+def geometry_box(width: int, height: int, size: int = CROP_SIZE) -> tuple[int, int, int, int]:
+    """Where `geometry_image` puts an image of width x height pixels: left, top, width, height in its square."""
+    longest = max(width, height)
+    wide, high = (
+        size if side == longest else max(1, round(side * size / longest / GEOMETRY_MULTIPLE)) * GEOMETRY_MULTIPLE
+        for side in (width, height)
+    )
+    return (size - wide) // 2, (size - high) // 2, wide, high
 
 
 def _mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:

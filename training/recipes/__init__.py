@@ -9,7 +9,7 @@ from typing import Any
 from gena3d_core.errors import InputError
 
 from .overrides import parse_overrides
-from .settings import FlowRecipe, Recipe, UnetRecipe, VaeRecipe
+from .settings import FlowRecipe, Recipe, SceneRecipe, UnetRecipe, VaeRecipe
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,45 @@ RECIPES: dict[str, NamedRecipe] = {
             "cloud_dropout": 0.0,
             "image_dropout": 0.0,
             "guidance_strength": 5.0,
+        },
+    ),
+    "scene_tiny": NamedRecipe(
+        SceneRecipe,
+        {
+            "preset": "tiny",
+            "batch": 4,
+            "warmup_steps": 10,
+            "ema_decay": 0.95,
+            "trainable": "all",
+            "guidance_strength": 0.0,
+            "sampling_steps": 6,
+            "sample_count": 2,
+        },
+    ),
+    "scene_edge": NamedRecipe(
+        SceneRecipe,
+        {
+            "batch": 16,
+            "start": "edge",
+            "hours": 6.0,
+            "learning_rate": 5e-4,
+            "warmup_steps": 500,
+            "ema_decay": 0.9995,
+            "decay_steps": 50,
+            "guidance_strength": 1.0,
+        },
+    ),
+    "scene_paper": NamedRecipe(
+        SceneRecipe,
+        {
+            **PAPER,
+            "batch": 8,
+            "epochs": 240.0,
+            "start": "trellis-image-large",
+            "quiet_start": False,
+            "asset_times": "own",
+            # λ falls once an epoch: 30 thousand samples in batches of 8.
+            "decay_steps": 3750,
         },
     ),
 }

@@ -155,6 +155,63 @@ class UnetRecipe(Recipe):
     reconstruction: Literal["dice", "bce", "l1"] = "bce"
 
 
+@dataclass(frozen=True)
+class SceneRecipe(Recipe):
+    """SceneGen: the scene flow with its position head, on shards of scenes.
+
+    batch                scenes of one step, all with the same number of assets
+    vae                  folder of the VAE's result; with `start`, empty takes the VAE that comes with it
+    start                checkpoint of single objects to grow from, or of scenes to go on from; empty: random
+    geometry             checkpoint of VGGT, which stays as it is; empty: a small encoder that learns too
+    trainable            scene: only what SceneGen adds (paper 3.3); all: the object model too, but not its encoder
+    quiet_start          see `gena3d_core.models.scene_upgrade.add_scene`
+    mask_features, scene_features, geometry_features, joint_assets   parts of SceneGen, for its ablation: F_mask,
+                         F_global_V, F_geo, self-attention over the scene instead of within each asset
+    max_assets           of a scene in a step: those beyond are left out at random
+    min_pixels           an asset with fewer visible pixels in a view is left out of that view
+    losses               paper or published: the objective and its weight λ
+    collision            whether colliding assets cost
+    decay_steps          steps after which λ of the paper has fallen by its factor once
+    asset_times          own: every asset has its own flow time, as in the published code; shared: one for the scene, as
+                         when sampling
+    condition_dropout    share of the scenes without any condition
+    guidance_strength, sampling_steps   of the samples drawn for the evaluation, and the result's default
+    sample_count         how many held-out scenes are sampled
+    """
+
+    vae: str = ""
+    start: str = ""
+    geometry: str = ""
+    trainable: Literal["scene", "all"] = "scene"
+    quiet_start: bool = True
+    mask_features: bool = True
+    scene_features: bool = True
+    geometry_features: bool = True
+    joint_assets: bool = True
+    max_assets: int = 7
+    min_pixels: int = 64
+    losses: Literal["paper", "published"] = "paper"
+    collision: bool = True
+    decay_steps: int = 1
+    asset_times: Literal["own", "shared"] = "shared"
+    condition_dropout: float = 0.1
+    time_mean: float = 1.0
+    time_std: float = 1.0
+    guidance_strength: float = 5.0
+    sampling_steps: int = 25
+    sample_count: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_shares(self, "condition_dropout")
+        if not (self.vae or self.start):
+            raise InputError("vae is missing: give vae=FOLDER, the result of a VAE recipe, or start=CHECKPOINT")
+        if not self.start and self.trainable == "scene":
+            raise InputError("trainable=scene keeps the object model as it is: give start=CHECKPOINT or trainable=all")
+        if self.max_assets < 2 or self.decay_steps < 1 or self.sampling_steps < 1 or self.min_pixels < 1:
+            raise InputError("max_assets must be at least 2; decay_steps, sampling_steps and min_pixels at least 1")
+
+
 def check_shares(recipe: Recipe, *names: str) -> None:
     """Raise `InputError` unless the fields lie in [0, 1]."""
     for name in names:

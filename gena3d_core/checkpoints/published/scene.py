@@ -25,6 +25,11 @@ def flow(constructor: Mapping[str, Any]) -> PublishedModel:
         fixed={"pe_mode": "ape", "use_global": True, "share_mod": False},
         ignored=("use_fp16", "use_batch_encoder"),
     )
+    if config.cond_channels != config.model_channels:
+        raise InputError(
+            f"published SceneGen has one width for tokens and contexts: model_channels {config.model_channels} and "
+            f"cond_channels {config.cond_channels} differ"
+        )
     model = SceneFlow(config)
     if constructor.get("use_fp16"):
         model.set_precision(torch.float16)

@@ -1,0 +1,1 @@
+"""Scenes to train on: which objects lie where."""
