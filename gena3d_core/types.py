@@ -313,7 +313,8 @@ class GeneratedScene:
                    of its grid's side
     pose_samples   (H, A, 8) of each hypothesis, `poses` among them
     R_model_grid   (3, 3) axes of the frames in which the poses are stated, from those of the grids
-    upright        whether the grids stand upright, y ahead and x to the right of the first image's camera
+    seen           (A,) bool: whether an image shows the asset together with the query; else its place is a guess
+    upright        whether the grids stand upright, y ahead and x to the right as image number `view` shows them
     failures       id of an asset that did not come out -> why
     """
 
@@ -322,7 +323,9 @@ class GeneratedScene:
     query: int
     pose_samples: Float64Array
     R_model_grid: Float64Array
+    seen: BoolArray
     upright: bool = False
+    view: int = 0
     failures: Mapping[int, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

@@ -21,7 +21,6 @@ from ..models.scene_flow import SceneFlow
 from ..sampling import object_seed
 from ..types import (
     CancelCheck,
-    CompletedObject,
     Float64Array,
     GeneratedScene,
     Mesh,
@@ -33,7 +32,7 @@ from .detail import detailed_meshes
 from .hypotheses import calibrated, most_typical, occupancy_probability
 from .memory import chunk_rows, in_chunks, memory_left, parse_bytes
 from .object_shape import ObjectShape, completed_object, shape_mesh
-from .scene_inputs import SceneConditions, encode_scene, scene_parts
+from .scene_inputs import VIEWS, SceneConditions, encode_scene, scene_parts
 from .scene_structure import SceneSamples, sample_scene, scene_asset_bytes
 from .settings import SamplingSettings, StageSampler, chosen_dtype, stage_sampler
 
@@ -41,6 +40,8 @@ log = logging.getLogger("gena3d")
 
 MAX_ASSETS = 16
 """Assets generated together at most; more are done in groups."""
+MAX_VIEWS = 8
+"""Views shown at most."""
 SCENE_SAMPLER = SamplerDefaults(steps=25, guidance_strength=5.0)
 """Of both stages, where a checkpoint says nothing (paper, 4.1)."""
 STRUCTURE_SHARE = 0.5
@@ -59,11 +60,14 @@ class SceneFlowGenerator:
         detail: str = "auto",
         parts: SceneParts | None = None,
         max_assets: int = MAX_ASSETS,
+        max_views: int | None = None,
     ) -> None:
-        """parts: features to condition on, default: those that the checkpoint was trained with; max_assets: generated
-        together. Raises `InputError` if the checkpoint lacks a network that these need, or is none of SceneGen."""
-        if max_assets < 2:
-            raise InputError(f"max_assets must be at least 2, got {max_assets}")
+        """parts: features to condition on, default: those that the checkpoint was trained with. max_assets: generated
+        together. max_views: shown; default: as the checkpoint states, else `MAX_VIEWS`, but one where the grids are
+        turned as a view sees them, which views from different sides would contradict. Raises `InputError` if the
+        checkpoint lacks a network that these need, or is none of SceneGen."""
+        if max_assets < 2 or (max_views is not None and max_views < 1):
+            raise InputError(f"max_assets must be at least 2 and max_views 1, got {max_assets} and {max_views}")
         flow = bundle.modules.get("sparse_structure_flow")
         if not isinstance(flow, SceneFlow):
             raise InputError(
@@ -87,6 +91,10 @@ class SceneFlowGenerator:
         if axes not in MODEL_AXES:
             raise DataFormatError(f"{bundle.source}: model_axes must be one of {', '.join(MODEL_AXES)}, got {axes!r}")
         self.R_model_grid: Float64Array = MODEL_AXES[axes]
+        known = bundle.metadata.get(VIEWS, 1 if bundle.frame == "observed" else MAX_VIEWS)
+        if isinstance(known, bool) or not isinstance(known, int) or known < 1:
+            raise DataFormatError(f"{bundle.source}: {VIEWS} must be a positive number, got {known!r}")
+        self.max_views: int = max_views or known
         self.device = next(flow.parameters()).device
 
     def generate(
@@ -103,7 +111,8 @@ class SceneFlowGenerator:
         pictures. What is shown is the hypothesis nearest to all of them together, with its own poses."""
         check_cancelled(cancelled)
         order = _order(scene, query)
-        conditions = encode_scene(self.bundle, scene, order[0], self.parts, self.device)
+        views = _best_views(scene, order[0], self.max_views)
+        conditions = encode_scene(self.bundle, scene, order[0], self.parts, self.device, views)
         chunk, warnings = self._others_at_once(len(order), conditions)
         share = STRUCTURE_SHARE if self.full else 1.0
 
@@ -135,7 +144,21 @@ class SceneFlowGenerator:
         if not present:
             raise EmptyResultError("the generator found no object at all: another seed or another checkpoint may help")
         assets = [completed_object(scene.ids[n], meshes[n], shapes[n]) for n in present]
-        return self._result(assets, poses, present, order[0], kept, failures, warnings)
+        seen = conditions.seen.any(axis=0)
+        own, query = _among(poses, present, order[0], kept)
+        upright = self.bundle.frame == "observed"
+        return GeneratedScene(
+            tuple(assets),
+            own[kept],
+            query,
+            own,
+            self.R_model_grid,
+            seen[present],
+            upright,
+            views[0],
+            failures,
+            tuple(warnings),
+        )
 
     def _others_at_once(self, assets: int, conditions: SceneConditions) -> tuple[int, list[str]]:
         """How many assets besides the query are generated together, and what to tell the user.
@@ -170,34 +193,23 @@ class SceneFlowGenerator:
         made = detailed_meshes(self.bundle, seen, logits, [seeds[n] for n in present], sampler)
         return dict(zip(present, made, strict=True))
 
-    def _result(
-        self,
-        assets: list[CompletedObject],
-        poses: Float64Array,
-        present: list[int],
-        query: int,
-        kept: int,
-        failures: dict[int, str],
-        warnings: list[str],
-    ) -> GeneratedScene:
-        """poses (H, N, 8) of all assets in the frame of the query, which may be one of those that failed."""
-        own = poses[:, present]
-        if query in present:
-            index = present.index(query)
-        else:
-            # The largest of those that are there gives the frame instead.
-            index = int(own[kept, :, 7].argmax())
-            own = np.stack([scene_poses.in_query_frame(sample, index) for sample in own])
-        return GeneratedScene(
-            tuple(assets),
-            own[kept],
-            index,
-            own,
-            self.R_model_grid,
-            self.bundle.frame == "observed",
-            failures,
-            tuple(warnings),
-        )
+
+def _among(poses: Float64Array, present: list[int], query: int, kept: int) -> tuple[Float64Array, int]:
+    """Poses (H, A, 8) of the assets that are there, of those (H, N, 8) of all in the frame of the asset `query`, and
+    the number of the one in whose frame they are now: if the query failed, the one that hypothesis `kept` has largest.
+    """
+    own = poses[:, present]
+    if query in present:
+        return own, present.index(query)
+    index = int(own[kept, :, 7].argmax())
+    return np.stack([scene_poses.in_query_frame(sample, index) for sample in own]), index
+
+
+def _best_views(scene: SceneObservation, query: int, most: int) -> list[int]:
+    """Numbers of at most `most` images: those that show the query and most assets first, and most pixels of them."""
+    pixels = scene.pixels
+    ranks = np.lexsort((-pixels.sum(axis=1), -(pixels > 0).sum(axis=1), pixels[:, query] == 0))
+    return [int(n) for n in ranks[:most]]
 
 
 def _order(scene: SceneObservation, query: int | None) -> list[int]:

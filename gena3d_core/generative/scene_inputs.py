@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,9 @@ from ..views.scene_images import SceneImages, scene_images
 from .memory import in_chunks
 
 IMAGES_AT_ONCE = 16
-PARTS, GEOMETRY_SIZE = "scene_parts", "geometry_size"
-"""Entries of a checkpoint's metadata: which features its scene flow was trained with (`SceneParts` by name), and the
-side of the images for its geometry encoder, pixels."""
+PARTS, GEOMETRY_SIZE, VIEWS = "scene_parts", "geometry_size", "scene_views"
+"""Entries of a checkpoint's metadata: which features its scene flow was trained with (`SceneParts` by name), the side
+of the images for its geometry encoder in pixels, and how many views of a scene it was shown together."""
 SMALL_GEOMETRY_SIZE = 160
 """That side where a checkpoint with a geometry encoder of its own does not say."""
 
@@ -35,7 +35,7 @@ class SceneConditions:
     """What conditions the flows of one scene of N assets.
 
     views    one for each of K views, for all N assets
-    seen     (K, N): 1 where a view tells about an asset's place: it shows the asset and the query
+    seen     (K, N): 1 where a view tells about an asset's place: it shows the asset and the query, else 0
     tokens   (K, N, L, C) of the assets' own images; an asset that a view does not show has those of its best view
     """
 
@@ -69,38 +69,55 @@ class _FewAtOnce:
 
 @torch.no_grad()
 def encode_scene(
-    bundle: ModelBundle, scene: SceneObservation, query: int, parts: SceneParts, device: str | torch.device
+    bundle: ModelBundle,
+    scene: SceneObservation,
+    query: int,
+    parts: SceneParts,
+    device: str | torch.device,
+    views: Sequence[int] | None = None,
 ) -> SceneConditions:
     """Conditions of the scene on `device`; query: number of the asset in whose frame the poses are.
 
-    Raises `InputError` for a checkpoint without the encoders that `parts` wants.
+    views: numbers of the images that are conditioned on, default: all. An asset that none of these shows is described
+    by the image that shows most of it. Raises `InputError` for a checkpoint without the encoders that `parts` wants.
     """
     encoder = bundle.modules.get("image_encoder")
     if encoder is None:
         raise InputError(f"{bundle.source} brings no image encoder: name one with --image-encoder")
-    side = geometry_size(bundle)
-    prepared = [
-        scene_images(image, masks, encoder.image_size, side)
-        for image, masks in zip(scene.images, scene.masks, strict=True)
-    ]
-    geometry = _geometry(bundle, prepared, device) if parts.geometry else None
-    few: Any = _FewAtOnce(encoder)
-    views = []
-    for number, images in enumerate(prepared):
-        tensors = SceneViewTensors(
-            torch.from_numpy(images.crops).to(device),
-            torch.from_numpy(images.masks).to(device),
-            torch.from_numpy(images.scene)[None].to(device),
-        )
-        views.append(scene_condition(few, tensors, None if geometry is None else geometry[:, number], parts))
+    chosen = list(range(len(scene.images))) if views is None else list(views)
     pixels = scene.pixels
-    views = _seen_somewhere(views, pixels)
+    unseen = np.flatnonzero((pixels[chosen] == 0).all(axis=0))
+    extra = sorted({int(n) for n in pixels[:, unseen].argmax(axis=0)})
+    side = geometry_size(bundle)
+    prepared = {
+        number: scene_images(scene.images[number], scene.masks[number], encoder.image_size, side)
+        for number in (*chosen, *extra)
+    }
+    geometry = _geometry(bundle, [prepared[number] for number in chosen], device) if parts.geometry else None
+    few: Any = _FewAtOnce(encoder)
+    found = {}
+    for index, number in enumerate(prepared):
+        tensors = _tensors(prepared[number], device)
+        if number in chosen:
+            found[number] = scene_condition(few, tensors, None if geometry is None else geometry[:, index], parts)
+        else:
+            found[number] = scene_condition(few, tensors, None, replace(parts, scene=False, geometry=False))
+    conditions = [_completed(found, number, pixels) for number in chosen]
     length = bundle.modules["sparse_structure_flow"].config.asset_tokens
-    own = torch.stack([view.tokens[:, :length] for view in views])
-    seen = (pixels > 0).astype(np.float64)
-    together = seen * seen[:, query : query + 1]
-    # An asset that no view shows together with the query is placed by the views that show it at all.
-    return SceneConditions(tuple(views), np.where(together.any(axis=0), together, seen), own)
+    seen = (pixels[chosen] > 0).astype(np.float64)
+    return SceneConditions(
+        tuple(conditions),
+        seen * seen[:, query : query + 1],
+        torch.stack([condition.tokens[:, :length] for condition in conditions]),
+    )
+
+
+def _tensors(images: SceneImages, device: str | torch.device) -> SceneViewTensors:
+    return SceneViewTensors(
+        torch.from_numpy(images.crops).to(device),
+        torch.from_numpy(images.masks).to(device),
+        torch.from_numpy(images.scene)[None].to(device),
+    )
 
 
 def _geometry(bundle: ModelBundle, prepared: list[SceneImages], device: str | torch.device) -> Tensor:
@@ -114,19 +131,17 @@ def _geometry(bundle: ModelBundle, prepared: list[SceneImages], device: str | to
     return encoder.encode(images, instances)
 
 
-def _seen_somewhere(views: list[SceneCondition], pixels: np.ndarray) -> list[SceneCondition]:
-    """Assets that a view does not show get their own tokens from the view that shows most of them."""
-    best = pixels.argmax(axis=0)
-    found = []
-    for number, view in enumerate(views):
-        hidden = np.flatnonzero(pixels[number] == 0)
-        tokens = view.tokens
-        if len(hidden):
-            tokens = tokens.clone()
-            for asset in hidden.tolist():
-                tokens[asset] = views[int(best[asset])].tokens[asset]
-        found.append(SceneCondition(tokens, view.shared))
-    return found
+def _completed(found: Mapping[int, SceneCondition], number: int, pixels: np.ndarray) -> SceneCondition:
+    """The condition of one image in which assets that it does not show have the tokens of the image that does most."""
+    view, tokens = found[number], found[number].tokens
+    hidden = np.flatnonzero(pixels[number] == 0)
+    if len(hidden):
+        numbers = sorted(found)
+        best = np.array(numbers)[pixels[numbers].argmax(axis=0)]
+        tokens = tokens.clone()
+        for asset in hidden.tolist():
+            tokens[asset] = found[int(best[asset])].tokens[asset]
+    return SceneCondition(tokens, view.shared)
 
 
 def geometry_size(bundle: ModelBundle) -> int:

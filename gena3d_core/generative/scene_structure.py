@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 
 from ..checkpoints.bundle import ModelBundle
@@ -46,7 +47,9 @@ def sample_scene(
     schedule = replace(sampler.schedule, steps=max(sampler.schedule.steps, len(views)))
     denoiser: Denoiser = views[0]
     if len(views) > 1:
+        # What no view shows together with the query is a guess whichever view makes it.
         seen = conditions.seen[:, list(group)]
+        seen = np.where(seen.any(axis=0), seen, 1.0)
         denoiser = cycle_scene_views(views, schedule.steps, average=partial(mean_poses, weights=seen))
     shape = (flow.config.in_channels, *(flow.config.resolution,) * 3)
     found = sample(

@@ -55,7 +55,8 @@ def test_views_take_turns_and_poses_are_averaged_properly():
     views = [[IDENTITY, about_z(0, 1.0, 0.5), about_z(0, 1.0, 1.0)], [IDENTITY, about_z(60, -3.0, 2.0), RIGHT]]
     bundle = known_bundle([(6, 4, 4), (4, 4, 4), (2, 2, 6)], [IDENTITY] * 3, views)
     settings = SamplingSettings(steps=3, guidance_strength=0.0)
-    found = SceneFlowGenerator(bundle, settings=settings).generate(squares([16, 12, 8], views=2, hidden=[(1, 2)]))
+    scene = squares([16, 12, 8], views=2, hidden=[(1, 2)])
+    found = SceneFlowGenerator(bundle, settings=settings, max_views=2).generate(scene)
     calls = bundle.modules["sparse_structure_flow"].calls
     assert calls == [3] * 4  # two steps with one view each, the last with both
     np.testing.assert_allclose(found.poses[1], about_z(30, 1.0, 1.0), atol=1e-6)
@@ -63,6 +64,23 @@ def test_views_take_turns_and_poses_are_averaged_properly():
     first, second = bundle.modules["sparse_structure_flow"].conditions
     torch.testing.assert_close(first.tokens[2], second.tokens[2])
     assert not torch.allclose(first.tokens[1], second.tokens[1])
+
+
+def test_an_upright_grid_takes_the_view_that_shows_most():
+    bundle = known_bundle([(4, 4, 4)] * 3, [IDENTITY, RIGHT, RIGHT])
+    scene = squares([16, 12, 8], views=3, hidden=[(0, 1), (1, 2), (0, 2)])
+    found = SceneFlowGenerator(bundle, settings=SamplingSettings(steps=2)).generate(scene)
+    assert found.view == 2
+    assert found.seen.all()
+    (only,) = bundle.modules["sparse_structure_flow"].conditions
+    hidden = squares([16, 12, 8], views=2, hidden=[(0, 2), (1, 1), (1, 0)])
+    found = SceneFlowGenerator(bundle, settings=SamplingSettings(steps=2)).generate(hidden)
+    assert found.view == 0
+    assert found.seen.tolist() == [True, True, False]
+    assert len(bundle.modules["sparse_structure_flow"].conditions) == 2
+    assert only.tokens.shape == bundle.modules["sparse_structure_flow"].conditions[1].tokens.shape
+    metadata = {"scene_views": 2}
+    assert SceneFlowGenerator(known_bundle([(4, 4, 4)], [IDENTITY], metadata=metadata)).max_views == 2
 
 
 def test_more_assets_than_fit_share_the_query(caplog):
