@@ -139,6 +139,27 @@ GENERATORS: dict[str, Callable[..., ObjectGenerator]] = {
 """Generators by name."""
 
 
+SCENE_GENERATORS = ("edge-scene", "scenegen")
+"""Generators of whole scenes: families of checkpoints."""
+
+
+def make_scene_generator(name: str, **options: Any) -> SceneGenerator:
+    """The generator of scenes called `name`, or `AUTO`: the one that comes with the package.
+
+    options: of `generative.scene_generator.make_scene_generator`. Raises `InputError` for an unknown name or option,
+    `DataFormatError` for a checkpoint that is not there.
+    """
+    from .generative.scene_generator import make_scene_generator as make  # imports torch
+
+    name = SCENE_GENERATORS[0] if name == AUTO else name
+    if name not in SCENE_GENERATORS:
+        raise InputError(f"unknown generator of scenes '{name}'; choose one of: {', '.join([AUTO, *SCENE_GENERATORS])}")
+    try:
+        return make(**{"checkpoint": name, **options})
+    except TypeError as error:
+        raise InputError(f"generator '{name}' does not take the options {sorted(options)}: {error}") from error
+
+
 AUTO = "auto"
 """`edge` where its weights are, `observed` elsewhere."""
 

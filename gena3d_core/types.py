@@ -354,7 +354,10 @@ class ReconstructedObject:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Objects of one reconstruction in the world frame `frame_id`, with what it cost and what went amiss."""
+    """Objects of one reconstruction in the world frame `frame_id`, with what it cost and what went amiss.
+
+    metric: whether lengths are metres; else they are in units of the size of one of the objects.
+    """
 
     objects: tuple[ReconstructedObject, ...]
     frame_id: str = "world"
@@ -364,6 +367,7 @@ class Scene:
     timings_s: Mapping[str, float] = field(default_factory=dict)
     residuals: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    metric: bool = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,6 +59,18 @@ FAMILIES: dict[str, Family] = {
             remarks=("its config.json holds the SHA-256 of every file",),
         ),
         Family(
+            name="edge-scene",
+            summary="small SceneGen of ours, made by training/ from edge, runs on a CPU",
+            licence="Apache-2.0",
+            obtain="training/ makes it; give its directory",
+            repository=None,
+            frame="observed",
+            fusion="stochastic",
+            files=OWN_FILES,
+            roles=(*STAGE_1, "scene_geometry"),
+            remarks=("its config.json holds the SHA-256 of every file",),
+        ),
+        Family(
             name="trellis-image-large",
             summary="TRELLIS, single images, both stages",
             licence="MIT",

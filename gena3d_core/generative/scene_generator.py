@@ -144,7 +144,7 @@ class SceneFlowGenerator:
         if not present:
             raise EmptyResultError("the generator found no object at all: another seed or another checkpoint may help")
         assets = [completed_object(scene.ids[n], meshes[n], shapes[n]) for n in present]
-        seen = conditions.seen.any(axis=0)
+        seen = (conditions.seen[:, present] > 0).any(axis=0)
         own, query = _among(poses, present, order[0], kept)
         upright = self.bundle.frame == "observed"
         return GeneratedScene(
@@ -153,7 +153,7 @@ class SceneFlowGenerator:
             query,
             own,
             self.R_model_grid,
-            seen[present],
+            np.atleast_1d(seen),
             upright,
             views[0],
             failures,

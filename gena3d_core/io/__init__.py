@@ -4,16 +4,21 @@ from .bag_options import BagOptions
 from .image_files import write_picture
 from .load import Recording, check_input, load_recording, load_views
 from .nerfstudio import PosedImages
-from .plain_images import refuse_unless_one_input
+from .photo_scenes import PhotoScene, is_photo_scene, load_photo_scene
+from .plain_images import is_plain_images, refuse_unless_one_input
 from .rgbd_folder import RgbdFolder
 from .scene import load_scene, save_scene
 
 __all__ = [
     "BagOptions",
+    "PhotoScene",
     "PosedImages",
     "Recording",
     "RgbdFolder",
     "check_input",
+    "is_photo_scene",
+    "is_plain_images",
+    "load_photo_scene",
     "load_recording",
     "load_scene",
     "load_views",

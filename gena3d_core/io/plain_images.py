@@ -28,7 +28,8 @@ def refuse_plain_images(paths: Sequence[Path]) -> NoReturn:
     raise DataFormatError(
         f"{paths[0]}: pictures without camera poses cannot be reconstructed. Estimate poses first, for instance with "
         f"nerfstudio: 'ns-process-data images --data {folder} --output-dir posed', scale them to metres, then run "
-        "'gena3d reconstruct posed --out DIR'; or record an RGB-D folder or a rosbag2 with TF"
+        "'gena3d reconstruct posed --out DIR'; or record an RGB-D folder or a rosbag2 with TF; or put masks of "
+        "the objects beside a picture (mask_00.png, mask_01.png, ...) and use --mode scene"
     )
 
 

@@ -1,8 +1,6 @@
 """Generation of whole scenes: who is the query, what several views do, groups, seeds, and bad input."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +12,7 @@ from gena3d_core.generative.scene_generator import SceneFlowGenerator
 from gena3d_core.generative.scene_structure import sample_scene
 from gena3d_core.generative.settings import SamplingSettings
 
-sys.path.insert(0, str(Path(__file__).parent))
-from known_scene import known_bundle, squares
+from ..known_scene import known_bundle, squares
 
 IDENTITY = [0.0, 0, 0, 1, 0, 0, 0, 1]
 RIGHT = [0.9, 0.1, 0.0, -2.0, 0, 0, 0, 0.5]
