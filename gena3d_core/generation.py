@@ -9,7 +9,14 @@ import numpy as np
 
 from .errors import IncompleteError, InputError
 from .observed import ObservedSurface
-from .types import CancelCheck, CompletedObject, ObjectObservation, ProgressCallback
+from .types import (
+    CancelCheck,
+    CompletedObject,
+    GeneratedScene,
+    ObjectObservation,
+    ProgressCallback,
+    SceneObservation,
+)
 
 
 class ObjectGenerator(Protocol):
@@ -30,6 +37,29 @@ class ObjectGenerator(Protocol):
         number of samples drawn for each object (their agreement gives the confidence). Raises `CancelledError`
         when `cancelled()` becomes true, `InputError` for an observation that holds no points, and `IncompleteError`,
         which carries the objects that are done, where nothing comes out for some.
+        """
+        ...
+
+
+class SceneGenerator(Protocol):
+    """Imagines all assets of a scene together with their places to one another."""
+
+    def generate(
+        self,
+        scene: SceneObservation,
+        *,
+        query: int | None = None,
+        seed: int = 0,
+        hypotheses: int = 1,
+        progress: ProgressCallback | None = None,
+        cancelled: CancelCheck | None = None,
+    ) -> GeneratedScene:
+        """Assets in the order of the observation, as far as they came out, and their poses.
+
+        query: number of the asset in whose frame and unit the poses are. seed makes the result reproducible, whatever
+        the order of the assets; hypotheses: samples drawn of the whole scene. Raises `CancelledError` when
+        `cancelled()` becomes true, `InputError` for an asset that no image shows, `EmptyResultError` if nothing at all
+        came out.
         """
         ...
 
