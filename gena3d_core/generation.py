@@ -139,7 +139,7 @@ GENERATORS: dict[str, Callable[..., ObjectGenerator]] = {
 """Generators by name."""
 
 
-SCENE_GENERATORS = ("edge-scene", "scenegen")
+SCENE_GENERATORS = ("edge_scene", "scenegen")
 """Generators of whole scenes: families of checkpoints."""
 
 

@@ -177,7 +177,7 @@ class ReconstructionParameters(NodeParameters):
     generator: str = parameter(
         "auto",
         "what completes the objects; auto: edge, which comes with the package; observed: nothing does; in mode scene: "
-        "edge-scene (auto) or scenegen",
+        "edge_scene (auto) or scenegen",
     )
     checkpoint: str = parameter("", "weights of the generator: a family, folder or file; empty: those of its name")
     sampling_steps: int = parameter(0, "sampling steps of the generator; 0: as its checkpoint says", bounds=(0, 1000))

@@ -187,10 +187,10 @@ def test_a_missing_checkpoint_of_scenes_matters_in_mode_scene_only(monkeypatch, 
     monkeypatch.setattr("gena3d_core.checkpoints.registry.PACKAGED", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(DataFormatError, match="the checkpoint 'edge-scene' is not in"):
+    with pytest.raises(DataFormatError, match="the checkpoint 'edge_scene' is not in"):
         Pipeline(PipelineConfig(mode="scene"))
     pipeline = Pipeline(PipelineConfig(mode="auto", generator="observed"))
-    with pytest.raises(DataFormatError, match="the checkpoint 'edge-scene' is not in"):
+    with pytest.raises(DataFormatError, match="the checkpoint 'edge_scene' is not in"):
         pipeline.run_photos(squares([20, 14]))
 
 

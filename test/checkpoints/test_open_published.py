@@ -248,7 +248,7 @@ def test_list_names_every_family_and_what_is_here(tiny, tmp_path, gena3d):
     assert (
         rows.keys()
         == FAMILIES.keys()
-        == {"edge", "edge-scene", "trellis-image-large", "amodal3r", "scenegen", "gena3d"}
+        == {"edge", "edge_scene", "trellis-image-large", "amodal3r", "scenegen", "gena3d"}
     )
     assert [name for name, row in rows.items() if row["present"]] == ["gena3d"]
     text = "\n".join(done.out)
