@@ -238,7 +238,10 @@ def _mean_colors(scene: SceneObservation) -> dict[int, UInt8Array]:
 
 
 def _colored(item: ReconstructedObject, color: UInt8Array) -> ReconstructedObject:
-    """The object in one colour where its generator gave none."""
+    """The object in one colour where its generator gave none; what no posed camera saw counts as imagined."""
+    if item.mesh.vertex_observed is None:
+        nothing = np.zeros(len(item.mesh.vertices), dtype=bool)
+        item = replace(item, mesh=replace(item.mesh, vertex_observed=nothing), observed_fraction=0.0)
     if item.mesh.vertex_colors is not None:
         return item
     colors: UInt8Array = np.tile(color, (len(item.mesh.vertices), 1))
