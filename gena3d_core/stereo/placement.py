@@ -110,8 +110,8 @@ def placed_views(views: Sequence[View], estimate: EstimatedViews, name: str) -> 
 
 def place(views: Sequence[View], estimate: EstimatedViews, name: str) -> Placement:
     """Where the estimate lies in the world; see the module for what decides it."""
-    found = np.flatnonzero(estimate.found)
-    if not len(found):
+    found = [i for i in range(len(views)) if estimate.found[i]]
+    if not found:
         raise InputError(f"{name}: none of the {len(views)} views could be placed")
     posed = [i for i in found if views[i].pose_known]
     measured = [i for i in found if _measured_pixels(views[i], estimate.depth[i]).sum() >= MIN_PAIRS]
@@ -150,6 +150,24 @@ def place(views: Sequence[View], estimate: EstimatedViews, name: str) -> Placeme
     residuals["stereo_scale_m"] = placement.scale
     residuals["stereo_metric"] = float(metric)
     return placement
+
+
+def upright_views(views: Sequence[View]) -> list[View]:
+    """Placed views with depth in a world that is turned upright: for views whose world was a guess."""
+    seen = [view for view in views if view.pose_known]
+    if not seen:
+        return list(views)
+    depths = tuple(np.full(v.color.shape[:2], np.nan, np.float32) if v.depth_m is None else v.depth_m for v in seen)
+    T = _upright(
+        EstimatedViews(
+            T_estimate_camera=np.stack([view.T_world_camera for view in seen]),
+            depth=depths,
+            confidence=depths,
+            intrinsics=tuple(view.intrinsics for view in seen),
+            found=np.ones(len(seen), dtype=bool),
+        )
+    )
+    return [replace(view, T_world_camera=T @ view.T_world_camera) if view.pose_known else view for view in views]
 
 
 def _moved(S: Float64Array, T_estimate_camera: Float64Array) -> Float64Array:
