@@ -62,6 +62,6 @@ def no_poses_text(names: Sequence[str]) -> str:
     """What to do about views without poses."""
     shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
     return (
-        f"views without camera poses: {shown}. Take a stereo matcher that finds poses: 'pi3' (weights: gena3d checkpoint "
-        "info pi3), or 'sfm' (no weights: pip install 'gena3d[sfm]')"
+        f"views without camera poses: {shown}. Take a stereo matcher that finds poses: 'pi3' (weights: gena3d "
+        "checkpoint info pi3), or 'sfm' (no weights: pip install 'gena3d[sfm]')"
     )

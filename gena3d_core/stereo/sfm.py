@@ -27,7 +27,7 @@ class StructureFromMotionConfig:
 
     max_image_side: int = 1600
     """Features are looked for in images of at most this side, in pixels."""
-    max_features: int = 8192
+    max_features: int = 4096
     """Features of each view."""
     min_triangulation_deg: float = 4.0
     """Angle between the viewing rays of the first pair below which it is not trusted to start from."""

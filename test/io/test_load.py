@@ -43,7 +43,8 @@ def test_pictures_become_views_without_poses(tmp_path):
     assert is_photos([tmp_path])
     first, middle, turned = load_photos([tmp_path], max_views=3)
     assert [view.name for view in (first, middle, turned)] == ["0", "2", "4"]
-    assert not (first.pose_known or first.intrinsics_known)
+    assert not first.pose_known
+    assert not first.intrinsics_known
     assert first.color.shape == (30, 40, 3)
     assert (first.color[0, 0] == (0, 0, 200)).all()
     assert (first.intrinsics.fx, first.intrinsics.cx, first.intrinsics.cy) == (48.0, 19.5, 14.5)
