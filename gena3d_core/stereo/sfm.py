@@ -19,6 +19,8 @@ from .placement import EstimatedViews, StereoResult, placed_views, upright_views
 from .plane_sweep import PlaneSweep, PlaneSweepConfig
 
 NAME = "sfm"
+MIN_MATCHES = 15
+"""Fewer than these between two views are chance."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,8 @@ def _intrinsics(camera: Any, guess: Intrinsics) -> Intrinsics:
 def _why_not(views: Sequence[View], database: Path, colmap: Any) -> str:
     with colmap.Database.open(database) as opened:
         features = [opened.num_keypoints_for_image(image.image_id) for image in opened.read_all_images()]
-        verified, inliers = opened.num_verified_image_pairs(), opened.num_inlier_matches()
+        matches = [len(pair.inlier_matches) for pair in opened.read_two_view_geometries()[1]]
+    verified, inliers = sum(count >= MIN_MATCHES for count in matches), sum(matches)
     pairs = len(views) * (len(views) - 1) // 2
     if min(features) < 50:
         cause = "there is too little texture, or the images are blurred"
