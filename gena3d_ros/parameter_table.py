@@ -166,7 +166,7 @@ class ReconstructionParameters(NodeParameters):
     )
     stereo: str = parameter(
         "auto",
-        "stereo matcher; auto: the cameras' depth where all views have it, else pi3 if its weights are here, else plane_sweep",
+        "stereo matcher; auto: the cameras' depth where all views have it, else pi3 with its weights, else plane_sweep",
     )
     segmenter: str = parameter("tabletop", "what finds the objects")
     generator: str = parameter(

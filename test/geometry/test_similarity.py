@@ -76,7 +76,7 @@ def test_gross_errors_do_not_move_the_similarity():
 
 
 def test_the_mean_of_rotations_about_one_axis_is_the_mean_angle():
-    mean = mean_rotation(Rotation.from_euler("z", [10, 20, 60], degrees=True).as_matrix())
+    mean = mean_rotation(Rotation.from_euler("z", [[10], [20], [60]], degrees=True).as_matrix())
     angle = Rotation.from_matrix(mean).as_euler("xyz", degrees=True)
     np.testing.assert_allclose(angle[:2], 0.0, atol=1e-9)
     assert 28.0 < angle[2] < 32.0
