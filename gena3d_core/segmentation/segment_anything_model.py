@@ -77,7 +77,9 @@ class SegmentAnything:
         """See `MaskModel.features`."""
         whole = embedding.maps[0][0]
         side = self.network.image_encoder.img_size
-        rows, cols = (max(1, round(size * n / side)) for size, n in zip(embedding.input_shape, whole.shape[-2:], strict=True))
+        rows, cols = (
+            max(1, round(size * n / side)) for size, n in zip(embedding.input_shape, whole.shape[-2:], strict=True)
+        )
         return functional.normalize(whole[:, :rows, :cols], dim=0)
 
 

@@ -22,9 +22,7 @@ def import_transformers(needed_for: str, names: Sequence[str]) -> ModuleType:
         try:
             getattr(transformers, name)
         except (AttributeError, ImportError, RuntimeError) as error:
-            raise MissingDependencyError(
-                f"transformers with {name}", needed_for, f"--upgrade {pip_name}"
-            ) from error
+            raise MissingDependencyError(f"transformers with {name}", needed_for, f"--upgrade {pip_name}") from error
     return transformers
 
 
