@@ -93,6 +93,8 @@ class View:
     depth_confidence (H, W) float32 in [0, 1]; None = 1 wherever depth is valid
     stamp_ns         time of exposure, nanoseconds
     camera, name     name of the camera; name of this view, unique within its set
+    pose_known       False: a photograph without a pose, `T_world_camera` means nothing until stereo has found it
+    intrinsics_known False: `intrinsics` are a guess, which stereo may improve
     """
 
     color: UInt8Array
@@ -103,6 +105,8 @@ class View:
     stamp_ns: int = 0
     camera: str = "camera"
     name: str = ""
+    pose_known: bool = True
+    intrinsics_known: bool = True
 
     def __post_init__(self) -> None:
         height, width = self.intrinsics.height, self.intrinsics.width

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..geometry import transforms
 from ..geometry import voxels as voxel_ops
 from ..geometry.mesh import sample_surface
-from ..layout.registration import fit_similarity
+from ..geometry.similarity import fit_similarity
 from ..types import (
     CancelCheck,
     CompletedObject,

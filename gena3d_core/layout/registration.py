@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from ..errors import InputError
 from ..geometry import mesh as mesh_ops
 from ..geometry import transforms
+from ..geometry.similarity import fit_similarity, yaw_rotations
 from ..types import Float64Array, Mesh
 
 YAWS = 20
@@ -85,31 +86,6 @@ def register_similarity(
     )
 
 
-def fit_similarity(source: np.ndarray, target: np.ndarray, weight: np.ndarray, upright: bool) -> Float64Array:
-    """Weighted least-squares similarities (C, 4, 4) from points source (C, N, 3) to target (C, N, 3).
-
-    Umeyama 1991 with the symmetric scale (ratio of spreads), which wrong correspondences do not shrink; with
-    `upright` the rotation is about z only.
-    """
-    total = weight.sum(axis=1)[:, None]
-    source_mean = np.einsum("cn,cni->ci", weight, source) / total
-    target_mean = np.einsum("cn,cni->ci", weight, target) / total
-    a, b = source - source_mean[:, None], target - target_mean[:, None]
-    covariance = np.einsum("cn,cni,cnj->cij", weight, b, a)
-    if upright:
-        angle = np.arctan2(covariance[:, 1, 0] - covariance[:, 0, 1], covariance[:, 0, 0] + covariance[:, 1, 1])
-        R = _yaw_rotations(angle)
-    else:
-        U, _, Vt = np.linalg.svd(covariance)
-        U[:, :, 2] *= np.linalg.det(U @ Vt)[:, None]
-        R = U @ Vt
-    spread = np.einsum("cn,cni,cni->c", weight, b, b) / np.einsum("cn,cni,cni->c", weight, a, a)
-    S = np.tile(np.eye(4), (len(source), 1, 1))
-    S[:, :3, :3] = np.sqrt(spread)[:, None, None] * R
-    S[:, :3, 3] = target_mean - np.einsum("cij,cj->ci", S[:, :3, :3], source_mean)
-    return S
-
-
 @dataclass(frozen=True, eq=False)
 class _Matcher:
     """Similarity ICP of many candidates at once; the mesh's search tree serves all of them."""
@@ -173,19 +149,11 @@ def _start_candidates(samples: np.ndarray, cloud: np.ndarray) -> Float64Array:
     scales = np.unique(np.outer(base, SCALE_FACTORS))
     yaw, scale = (g.reshape(-1) for g in np.meshgrid(np.arange(YAWS) * (2 * np.pi / YAWS), scales, indexing="ij"))
     S = np.tile(np.eye(4), (len(yaw), 1, 1))
-    S[:, :3, :3] = scale[:, None, None] * _yaw_rotations(yaw)
+    S[:, :3, :3] = scale[:, None, None] * yaw_rotations(yaw)
     middle = (samples.min(axis=0) + samples.max(axis=0)) / 2.0
     target = (cloud.min(axis=0) + cloud.max(axis=0)) / 2.0
     S[:, :3, 3] = target - np.einsum("cij,j->ci", S[:, :3, :3], middle)
     return S
-
-
-def _yaw_rotations(angle: np.ndarray) -> Float64Array:
-    R = np.tile(np.eye(3), (len(angle), 1, 1))
-    R[:, 0, 0] = R[:, 1, 1] = np.cos(angle)
-    R[:, 1, 0] = np.sin(angle)
-    R[:, 0, 1] = -R[:, 1, 0]
-    return R
 
 
 def _upright_rotation(up: np.ndarray) -> Float64Array:

@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 from gena3d_core.errors import InputError
 from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.geometry import transforms
-from gena3d_core.layout.registration import fit_similarity, register_similarity
+from gena3d_core.geometry.similarity import fit_similarity
+from gena3d_core.layout.registration import register_similarity
 from gena3d_core.types import Mesh
 
 
