@@ -15,7 +15,7 @@ from .association import appearance_similarity, geometric_similarity, join, mask
 from .automatic import AutomaticConfig, automatic_masks
 from .guided import choose
 from .mask_models import PADDING, MaskModel, PixelPrompts
-from .propagation import propagate
+from .propagation import Masks, propagate
 from .tabletop import Tabletop, TabletopConfig
 from .transport import guide
 
@@ -68,16 +68,19 @@ class Promptable:
         check_prompts(views, prompts, self.prompt_kinds, self.name)
         embeddings = self.model.encode([view.color for view in views])
         if prompts:
-            return self.prompted(views, embeddings, prompts)
+            objects, warnings = self.prompted(views, embeddings, prompts)
+            return assemble(views, objects, scene_support(views), self.config.refine, warnings)
         with_depth = has_depth(views)
         if self.config.proposals == "tabletop" and with_depth:
             return self._from_tabletop(views, embeddings)
         return self._automatic(views, embeddings, with_depth)
 
-    def prompted(self, views: Sequence[View], embeddings: Sequence[Any], prompts: Sequence[Prompt]) -> Segmentation:
-        """One object for each box or point prompt; see `__call__`."""
+    def prompted(
+        self, views: Sequence[View], embeddings: Sequence[Any], prompts: Sequence[Prompt]
+    ) -> tuple[list[FoundObject], list[str]]:
+        """One object for each box or point prompt, in all views, and warnings; see `__call__`."""
         names = [view.name for view in views]
-        first: list[list[BoolArray | None]] = [[None] * len(views) for _ in prompts]
+        first: Masks = [[None] * len(views) for _ in prompts]
         scores = np.zeros(len(prompts))
         for view, name in enumerate(names):
             here = [(n, p) for n, p in enumerate(prompts) if not isinstance(p, TextPrompt) and p.view == name]
@@ -87,18 +90,25 @@ class Promptable:
                     continue
                 found = self.model.candidates(embeddings[view], pixel_prompts([p for _, p in rows]))
                 for row, (number, prompt) in enumerate(rows):
-                    best = _best_answer(found.masks[row], found.scores[row], prompt)
+                    best = best_answer(found.masks[row], found.scores[row], prompt)
                     first[number][view] = found.masks[row, best]
                     scores[number] = float(np.clip(found.scores[row, best], 0.0, 1.0))
-        if has_depth(views):
-            masks, warnings = propagate(self.model, embeddings, views, first, self.config.min_agreement)
-        else:
-            masks, warnings = self._by_appearance(views, embeddings, first)
+        masks, warnings = self.carried(views, embeddings, first)
         objects = [
             FoundObject(_label(prompt), float(score), row)
             for prompt, score, row in zip(prompts, scores, masks, strict=True)
         ]
-        return assemble(views, objects, scene_support(views), self.config.refine, warnings)
+        return objects, warnings
+
+    def carried(
+        self, views: Sequence[View], embeddings: Sequence[Any], known: Masks
+    ) -> tuple[list[list[BoolArray]], list[str]]:
+        """Masks [object][view] that are `known` in some views carried to the others, and warnings."""
+        if len(views) == 1 or not known:
+            return [[_empty(v) if m is None else m for m, v in zip(row, views, strict=True)] for row in known], []
+        if has_depth(views):
+            return propagate(self.model, embeddings, views, known, self.config.min_agreement)
+        return self._by_appearance(views, embeddings, known)
 
     def _from_tabletop(self, views: Sequence[View], embeddings: Sequence[Any]) -> Segmentation:
         clusters = Tabletop(self.config.tabletop)(views)
@@ -211,8 +221,8 @@ def has_depth(views: Sequence[View]) -> bool:
     return all(view.depth_m is not None and bool(np.isfinite(view.depth_m).any()) for view in views)
 
 
-def _best_answer(masks: np.ndarray, scores: np.ndarray, prompt: Prompt) -> int:
-    """The best of the M answers: the network's favourite, weighed down by what it takes outside a box."""
+def best_answer(masks: np.ndarray, scores: np.ndarray, prompt: Prompt) -> int:
+    """Which of the M answers (M, H, W) to take: the network's favourite, weighed down by what lies outside a box."""
     if not isinstance(prompt, BoxPrompt):
         return int(scores.argmax())
     x_min, y_min, x_max, y_max = prompt.box_xyxy
