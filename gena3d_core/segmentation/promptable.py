@@ -133,7 +133,7 @@ class Promptable:
             automatic_masks(self.model, embedding, view.color.shape[:2], self.config.automatic)
             for view, embedding in zip(views, embeddings, strict=True)
         ]
-        masks = [view_masks for view_masks, _ in found]
+        masks: list[list[np.ndarray]] = [list(view_masks) for view_masks, _ in found]
         joined = self.join_masks(views, embeddings, masks, with_depth)
         kept = [entry for entry in joined if len(entry) >= self.config.min_views]
         objects = [

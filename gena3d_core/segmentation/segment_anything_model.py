@@ -94,7 +94,7 @@ def build_sam(weights: Mapping[str, Tensor], source: str) -> nn.Module:
 
     Raises `DataFormatError`, which names `source`, unless they are those of a SAM.
     """
-    modeling = import_segment_anything().modeling  # type: ignore[attr-defined]
+    modeling = import_segment_anything().modeling
     try:
         network = _network(modeling, weights)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:

@@ -43,6 +43,10 @@ def load_network(class_name: str, folder: Path, needed_for: str, model_types: Se
         raise DataFormatError(
             f"{folder}: holds a model of type '{kind}'; {needed_for} needs one of type {' or '.join(model_types)}"
         )
+    # Progress bars of a library have no place in a node's log.
+    bars = transformers.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         network, report = getattr(transformers, class_name).from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
@@ -50,6 +54,9 @@ def load_network(class_name: str, folder: Path, needed_for: str, model_types: Se
     except Exception as error:
         # transformers and safetensors raise errors of many families for files that are missing or broken.
         raise DataFormatError(f"{folder}: {class_name} cannot be loaded: {_one_line(error)}") from error
+    finally:
+        if shown:
+            bars.enable_progress_bar()
     lacking = sorted(report["missing_keys"]) or sorted(str(entry) for entry in report.get("mismatched_keys", ()))
     if lacking:
         raise DataFormatError(

@@ -50,8 +50,9 @@ class TransformersMaskModel:
         self.images_per_pass = images_per_pass
         self._mean = torch.tensor(family.mean, device=self.device)[:, None, None]
         self._deviation = torch.tensor(family.deviation, device=self.device)[:, None, None]
-        size = self.network.config.prompt_encoder_config.image_size
-        self._side = size if isinstance(size, int) else size[0]
+        config: Any = self.network.config
+        size = config.prompt_encoder_config.image_size
+        self._side = int(size if isinstance(size, int) else size[0])
 
     @torch.inference_mode()
     def encode(self, images: Sequence[UInt8Array]) -> list[Embedding]:
