@@ -24,7 +24,8 @@ from .meshing import finish_mesh
 from .meshing.appearance import with_appearance
 from .observation import build_observations
 from .segmentation import make_segmenter, prompt_kinds
-from .stereo import make_stereo_matcher
+from .stereo import NEED_POSES, make_stereo_matcher, match_views
+from .stereo.choice import choose, matchers_at_hand, no_poses_text
 from .types import (
     BoxPrompt,
     CancelCheck,
@@ -55,7 +56,8 @@ class PipelineConfig:
     """Which implementation each stage uses, and the limits of the result."""
 
     stereo: str = "auto"
-    """Stereo matcher by name; `auto` takes the cameras' depth where every view has it, else `plane_sweep`."""
+    """Stereo matcher by name; `auto`: the cameras' depth where every view has it, else the best whose weights are here
+    (π³), else `plane_sweep`, or `sfm` for views without poses."""
     segmenter: str = "tabletop"
     segmenter_options: Mapping[str, object] = field(default_factory=dict)
     """Options of the segmenter's own, such as a checkpoint (see `segmentation.learned`)."""
@@ -79,7 +81,7 @@ class Pipeline:
     """Runs the stages; holds the models, so make it once and call `run` often. Not thread-safe."""
 
     def __init__(self, config: PipelineConfig | None = None) -> None:
-        """Raises `InputError` for a name that no implementation has."""
+        """Raises `InputError` for a name that no implementation has, other `Gena3DError` for missing or bad weights."""
         self.config = config or PipelineConfig()
         if self.config.max_faces < 4:
             raise InputError(f"max_faces must be at least 4, got {self.config.max_faces}")
@@ -95,8 +97,8 @@ class Pipeline:
         self._generator = make_generator(generator, **options)
         wanted = self.config.free_space_resolution
         self._free_space_resolution = free_space_resolution(self._generator) if wanted is None else wanted
-        names = ("depth_camera", "plane_sweep") if self.config.stereo == "auto" else (self.config.stereo,)
-        self._matchers = {name: make_stereo_matcher(name, device=self.config.device) for name in names}
+        name, device = self.config.stereo, self.config.device
+        self._matchers = matchers_at_hand(device) if name == AUTO else {name: make_stereo_matcher(name, device=device)}
 
     def run(
         self,
@@ -113,7 +115,8 @@ class Pipeline:
     ) -> Reconstruction:
         """Reconstruct the objects that `views` show.
 
-        views must have unique names and poses in the same world frame (z up), named `frame_id` in the result.
+        views must have unique names, and poses in the same world frame (z up), named `frame_id` in the result; only
+        stereo matchers that find poses take views without.
         Raises `InputError` for input that no stage could use, `StageError` (which names the stage) when one fails,
         `CancelledError` soon after `cancelled()` becomes true.
         """
@@ -180,9 +183,10 @@ class Pipeline:
         self, views: Sequence[View], run: _Run, warnings: list[str]
     ) -> tuple[list[View], dict[str, float]]:
         """Views with depth and poses aligned to one another, and the residuals of the alignment."""
-        name = self.config.stereo
-        if name == "auto":
-            name = "depth_camera" if all(view.depth_m is not None for view in views) else "plane_sweep"
+        name = choose(views, self._matchers) if self.config.stereo == AUTO else self.config.stereo
+        unposed = [view.name for view in views if not view.pose_known]
+        if unposed and name in NEED_POSES:
+            raise InputError(no_poses_text(unposed))
         refine = self.config.refine_poses and len(views) > 1
         residuals: dict[str, float] = {}
         posed = list(views)
@@ -191,6 +195,19 @@ class Pipeline:
                 posed = self._matchers[name](posed)
             with run.stage("registration"):
                 if refine:
+                    posed, report = refine_view_poses(posed)
+                    residuals.update(report.residuals())
+                    warnings.extend(report.warnings)
+            return posed, residuals
+        if name not in NEED_POSES:
+            with run.stage("stereo"):
+                found = match_views(self._matchers[name], posed)
+                residuals.update(found.residuals)
+                warnings.extend(found.warnings)
+                posed = [view for view in found.views if view.pose_known]
+            with run.stage("registration"):
+                # Structure from motion has adjusted the poses better than depth could.
+                if refine and found.metric and name != "sfm":
                     posed, report = refine_view_poses(posed)
                     residuals.update(report.residuals())
                     warnings.extend(report.warnings)

@@ -106,8 +106,8 @@ FRONT_ENDS: Mapping[str, FrontEndModel] = {
         ),
         FrontEndModel(
             name="vggt",
-            summary="VGGT: depth, poses and confidence of unposed views, and tokens for SceneGen",
-            stage="stereo",
+            summary="VGGT, whose aggregator gives SceneGen its tokens of scene geometry",
+            stage="generation",
             licence="VGGT licence for the code, weights CC BY-NC 4.0",
             non_commercial=True,
             about_gb=5.0,

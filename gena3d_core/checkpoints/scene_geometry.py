@@ -17,9 +17,9 @@ from .open import load_module
 from .published_layout import read_network_file
 
 ROLE = "scene_geometry"
-CLASSES = {"pi3": ("Pi3",), "vggt": ("VGGT", "Vggt")}
+CLASSES = {"pi3": ("Pi3",)}
 """Name -> classes, published and ours, that are this network."""
-CALLED = {"Pi3": "π³", "VGGT": "VGGT", "Vggt": "VGGT", "Aggregator": "VGGT without its heads"}
+CALLED = {"Pi3": "π³", "Aggregator": "the aggregator of VGGT", "VggtAggregator": "the aggregator of VGGT"}
 
 
 def find_scene_geometry(name: str, checkpoint: str | Path | None = None) -> ModuleFiles:

@@ -87,7 +87,7 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
         "--stereo",
         default="auto",
         metavar="NAME",
-        help="depth_camera, plane_sweep or auto (default)",
+        help="depth_camera, plane_sweep, pi3, sfm or auto (default: the best at hand)",
     )
     group.add_argument("--segmenter", default="tabletop", metavar="NAME", help="finds the objects (default: tabletop)")
     group.add_argument(

@@ -61,12 +61,11 @@ STEREO_MATCHERS: Mapping[str, Callable[..., StereoMatcher]] = {
     "depth_camera": _depth_camera,
     "plane_sweep": _plane_sweep,
     "pi3": _learned("pi3"),
-    "vggt": _learned("vggt"),
     "sfm": _sfm,
 }
 """Name -> factory that takes `device` and the fields of the matcher's config; torch loads only when one needs it."""
 
-LEARNED = ("pi3", "vggt")
+LEARNED = ("pi3",)
 """Matchers that need weights, best first."""
 NEED_POSES = ("depth_camera", "plane_sweep")
 """Matchers that take every pose as given."""

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -92,14 +92,19 @@ class LearnedStereo:
     ) -> None:
         """open_network: gives the network, on `device`; called by `load` or with the first views."""
         self.name, self.device, self.config = name, device, config or LearnedStereoConfig()
-        self._open, self._network = open_network, None
+        self._open = open_network
+        self._network: GeometryNetwork | None = None
         self._last: tuple[bytes, _Output] | None = None
 
     def load(self) -> LearnedStereo:
         """Read the weights now rather than with the first views; itself. Raises what reading them raises."""
-        if self._network is None:
-            self._network: Any = self._open()
+        self._loaded()
         return self
+
+    def _loaded(self) -> GeometryNetwork:
+        if self._network is None:
+            self._network = self._open()
+        return self._network
 
     def __call__(self, views: Sequence[View]) -> list[View]:
         """`match`, with its warnings as Python warnings."""
@@ -141,10 +146,10 @@ class LearnedStereo:
 
     @torch.inference_mode()
     def _run(self, images: Float32Array) -> _Output:
-        self.load()
+        network = self._loaded()
         count, _, height, width = images.shape
         try:
-            found = self._network(torch.from_numpy(images)[None].to(self.device))
+            found = network(torch.from_numpy(images)[None].to(self.device))
             tensors = [t[0].float().cpu().numpy() for t in (found.local_points, found.confidence, found.T_world_camera)]
         except torch.OutOfMemoryError as error:
             raise MemoryBudgetError(

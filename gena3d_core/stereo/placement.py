@@ -20,6 +20,8 @@ from ..types import BoolArray, Float32Array, Float64Array, Intrinsics, View
 
 MIN_BASELINE_M = 0.02
 """Known positions closer together than this tell no scale: TF jitters by millimetres."""
+LEAST_PARALLAX = 1e-3
+"""Estimated positions closer together than this share of the depth tell no scale either."""
 MIN_PAIRS = 30
 """Pixels with both measured and estimated depth from which a view's measurement counts."""
 SAMPLES = 4000
@@ -110,9 +112,10 @@ def placed_views(views: Sequence[View], estimate: EstimatedViews, name: str) -> 
 
 def place(views: Sequence[View], estimate: EstimatedViews, name: str) -> Placement:
     """Where the estimate lies in the world; see the module for what decides it."""
-    found = np.flatnonzero(estimate.found)
-    if not len(found):
+    found = [i for i in range(len(views)) if estimate.found[i]]
+    if not found:
         raise InputError(f"{name}: none of the {len(views)} views could be placed")
+    median_depth = _median_depth(estimate, name)
     posed = [i for i in found if views[i].pose_known]
     measured = [i for i in found if _measured_pixels(views[i], estimate.depth[i]).sum() >= MIN_PAIRS]
     known = np.stack([views[i].T_world_camera for i in posed]) if posed else np.zeros((0, 4, 4))
@@ -123,16 +126,17 @@ def place(views: Sequence[View], estimate: EstimatedViews, name: str) -> Placeme
     metric = True
     if both := [i for i in measured if views[i].pose_known]:
         S, residuals["stereo_alignment_rmse_m"] = _by_depth(views, estimate, both)
-    elif baseline_m >= MIN_BASELINE_M:
+    elif baseline_m >= MIN_BASELINE_M and _spread(estimated[:, :3, 3]) > LEAST_PARALLAX * median_depth:
         S = fit_cameras(estimated, known, _depth_scale(views, estimate, measured)).S_world_estimate
     else:
         scale = _depth_scale(views, estimate, measured)
         metric = scale is not None
         if scale is None:
-            scale = GUESSED_DEPTH_M / _median_depth(estimate, name)
+            scale = GUESSED_DEPTH_M / median_depth
+            why = "cameras at one place only" if posed else "no known camera position"
             warnings.append(
-                f"{name}: sizes are up to scale: no camera depth, and camera positions are known for "
-                f"{'one place only' if posed else 'no view'}; a median depth of {GUESSED_DEPTH_M:g} m is assumed"
+                f"{name}: sizes are up to scale (no camera depth, {why}): a median depth of {GUESSED_DEPTH_M:g} m is "
+                "assumed"
             )
         if posed:
             S = fit_cameras(estimated, known, scale).S_world_estimate
@@ -150,6 +154,24 @@ def place(views: Sequence[View], estimate: EstimatedViews, name: str) -> Placeme
     residuals["stereo_scale_m"] = placement.scale
     residuals["stereo_metric"] = float(metric)
     return placement
+
+
+def upright_views(views: Sequence[View]) -> list[View]:
+    """Placed views with depth in a world that is turned upright: for views whose world was a guess."""
+    seen = [view for view in views if view.pose_known]
+    if not seen:
+        return list(views)
+    depths = tuple(np.full(v.color.shape[:2], np.nan, np.float32) if v.depth_m is None else v.depth_m for v in seen)
+    T = _upright(
+        EstimatedViews(
+            T_estimate_camera=np.stack([view.T_world_camera for view in seen]),
+            depth=depths,
+            confidence=depths,
+            intrinsics=tuple(view.intrinsics for view in seen),
+            found=np.ones(len(seen), dtype=bool),
+        )
+    )
+    return [replace(view, T_world_camera=T @ view.T_world_camera) if view.pose_known else view for view in views]
 
 
 def _moved(S: Float64Array, T_estimate_camera: Float64Array) -> Float64Array:
