@@ -16,6 +16,8 @@ from ..types import BoolArray, Float32Array, UInt8Array, require_shape
 
 PADDING = -1
 """Label of a point that only fills up a row of points."""
+PROMPTS_PER_PASS = 64
+PIXELS_PER_PASS = 64 * 640 * 480
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +131,21 @@ def from_logits(logits: Tensor, scores: Tensor, offset: float = 1.0) -> Candidat
         (logits > 0.0).cpu().numpy(),
         scores.float().cpu().numpy(),
         stability.float().cpu().numpy(),
+    )
+
+
+def passes(count: int, image_shape: tuple[int, int]) -> list[slice]:
+    """Slices of `count` prompts that go through a decoder together: fewer for larger images, whose masks fill memory."""
+    size = int(np.clip(PIXELS_PER_PASS // (image_shape[0] * image_shape[1]), 1, PROMPTS_PER_PASS))
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def joined(parts: Sequence[Candidates]) -> Candidates:
+    """The answers to several passes of prompts, in order."""
+    return Candidates(
+        np.concatenate([part.masks for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.stability for part in parts]),
     )
 
 

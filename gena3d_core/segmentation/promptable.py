@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -111,7 +111,12 @@ class Promptable:
         return self._by_appearance(views, embeddings, known)
 
     def _from_tabletop(self, views: Sequence[View], embeddings: Sequence[Any]) -> Segmentation:
-        clusters = Tabletop(self.config.tabletop)(views)
+        try:
+            clusters = Tabletop(self.config.tabletop)(views)
+        except InputError as error:
+            # Not every scene has a table; the network can look for objects by itself.
+            found = self._automatic(views, embeddings, with_depth=True)
+            return replace(found, warnings=(f"{error}; the network's automatic masks are used", *found.warnings))
         warnings = list(clusters.warnings)
         masks: list[list[BoolArray]] = [list(item.visible_masks) for item in clusters.objects]
         for view, embedding in enumerate(embeddings):
@@ -204,16 +209,32 @@ def check_prompts(views: Sequence[View], prompts: Sequence[Prompt], kinds: froze
     """Raise `InputError` without views, for prompts in unknown views, or of kinds that the segmenter does not take."""
     if not views:
         raise InputError("no views to segment")
-    names = [view.name for view in views]
+    sizes = {view.name: view.color.shape[:2] for view in views}
     for prompt in prompts:
         if type(prompt) not in kinds:
             takes = ", ".join(sorted(PROMPT_NAMES[kind] for kind in kinds))
             raise InputError(f"segmenter '{name}' takes {takes}, not {PROMPT_NAMES[type(prompt)]}")
-        if not isinstance(prompt, TextPrompt) and prompt.view not in names:
-            raise InputError(f"{PROMPT_NAMES[type(prompt)]} name view '{prompt.view}', which is not among {names}")
+        if isinstance(prompt, TextPrompt):
+            continue
+        if prompt.view not in sizes:
+            raise InputError(
+                f"{PROMPT_NAMES[type(prompt)]} name view '{prompt.view}', which is not among {list(sizes)}"
+            )
+        if not _in_image(prompt, sizes[prompt.view]):
+            height, width = sizes[prompt.view]
+            raise InputError(f"{prompt} does not lie in its image of {width}x{height} pixels")
 
 
 PROMPT_NAMES = {BoxPrompt: "boxes", PointPrompt: "points", TextPrompt: "texts"}
+
+
+def _in_image(prompt: BoxPrompt | PointPrompt, shape: tuple[int, ...]) -> bool:
+    """Whether a box has area in the image, or all points lie in it."""
+    height, width = shape
+    if isinstance(prompt, PointPrompt):
+        return all(-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5 for x, y in prompt.points_xy)
+    x_min, y_min, x_max, y_max = prompt.box_xyxy
+    return max(x_min, 0.0) < min(x_max, width - 1.0) and max(y_min, 0.0) < min(y_max, height - 1.0)
 
 
 def has_depth(views: Sequence[View]) -> bool:

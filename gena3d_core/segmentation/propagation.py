@@ -10,7 +10,7 @@ import numpy as np
 from ..types import BoolArray, View
 from .guided import choose
 from .mask_models import MaskModel
-from .transport import Evidence, evidence, main_part
+from .transport import Evidence, Lookups, evidence, main_part
 
 MIN_PIXELS = 40
 """Fewer transported pixels are not enough to prompt with."""
@@ -30,8 +30,9 @@ def propagate(
     """
     found: Masks = [list(row) for row in masks]
     warnings: list[str] = []
+    lookups = Lookups(views)
     for _ in range(len(views)):
-        decided = _round(model, embeddings, views, found, min_agreement, warnings)
+        decided = _round(model, embeddings, views, lookups, found, min_agreement, warnings)
         if not decided:
             break
         for number, view, mask in decided:
@@ -46,6 +47,7 @@ def _round(
     model: MaskModel,
     embeddings: Sequence[Any],
     views: Sequence[View],
+    lookups: Lookups,
     found: Masks,
     min_agreement: float,
     warnings: list[str],
@@ -54,7 +56,7 @@ def _round(
     decided = []
     for target, view in enumerate(views):
         open_objects = [number for number, row in enumerate(found) if row[target] is None]
-        known = {number: _evidence_for(number, found, views, view) for number in open_objects}
+        known = {number: _evidence_for(found[number], lookups, target) for number in open_objects}
         enough = [number for number, one in known.items() if one is not None and one.inside.sum() >= MIN_PIXELS]
         cleaned = [Evidence(main_part(one.inside), one.outside) for n in enough if (one := known[n]) is not None]
         for number, one, choice in zip(enough, cleaned, choose(model, embeddings[target], cleaned), strict=True):
@@ -69,9 +71,8 @@ def _round(
     return decided
 
 
-def _evidence_for(number: int, found: Masks, views: Sequence[View], target: View) -> Evidence | None:
-    sources = [index for index, mask in enumerate(found[number]) if mask is not None and mask.any()]
+def _evidence_for(row: Sequence[BoolArray | None], lookups: Lookups, target: int) -> Evidence | None:
+    sources = [(index, mask) for index, mask in enumerate(row) if mask is not None and mask.any()]
     if not sources:
         return None
-    masks = [[mask] for index in sources if (mask := found[number][index]) is not None]
-    return evidence(target, [views[index] for index in sources], masks)[0]
+    return evidence([lookups(target, index) for index, _ in sources], [mask for _, mask in sources])

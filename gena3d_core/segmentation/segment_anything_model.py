@@ -13,12 +13,21 @@ from torch.nn import functional
 
 from ..errors import DataFormatError
 from ..types import UInt8Array
-from .mask_models import Candidates, Embedding, PixelPrompts, checked_image, from_logits, resized, to_input_frame
+from .mask_models import (
+    Candidates,
+    Embedding,
+    PixelPrompts,
+    checked_image,
+    from_logits,
+    joined,
+    passes,
+    resized,
+    to_input_frame,
+)
 from .segment_anything_import import import_segment_anything
 
 DECODER_HEADS = 8
 """Attention heads of the mask decoder in every published SAM; their number cannot be read off the weights."""
-PROMPTS_PER_PASS = 64
 
 
 class SegmentAnything:
@@ -55,9 +64,8 @@ class SegmentAnything:
     def candidates(self, embedding: Embedding, prompts: PixelPrompts) -> Candidates:
         """See `MaskModel.candidates`."""
         boxes, points, labels = to_input_frame(embedding, prompts, self.device)
-        logits, scores = [], []
-        for start in range(0, len(prompts), PROMPTS_PER_PASS):
-            rows = slice(start, start + PROMPTS_PER_PASS)
+        answers = []
+        for rows in passes(len(prompts), embedding.image_shape):
             with_points = None if points is None or labels is None else (points[rows], labels[rows])
             sparse, dense = self.network.prompt_encoder(
                 points=with_points, boxes=None if boxes is None else boxes[rows], masks=None
@@ -69,9 +77,9 @@ class SegmentAnything:
                 dense_prompt_embeddings=dense,
                 multimask_output=True,
             )
-            logits.append(self.network.postprocess_masks(low, embedding.input_shape, embedding.image_shape))
-            scores.append(iou)
-        return from_logits(torch.cat(logits), torch.cat(scores))
+            logits = self.network.postprocess_masks(low, embedding.input_shape, embedding.image_shape)
+            answers.append(from_logits(logits, iou))
+        return joined(answers)
 
     def features(self, embedding: Embedding) -> Tensor:
         """See `MaskModel.features`."""

@@ -12,10 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..types import UInt8Array
-from .mask_models import Candidates, Embedding, PixelPrompts, checked_image, from_logits, resized, to_input_frame
+from .mask_models import (
+    Candidates,
+    Embedding,
+    PixelPrompts,
+    checked_image,
+    from_logits,
+    joined,
+    passes,
+    resized,
+    to_input_frame,
+)
 from .transformers_import import load_network
-
-PROMPTS_PER_PASS = 64
 
 
 @dataclass(frozen=True)
@@ -76,9 +84,8 @@ class TransformersMaskModel:
     def candidates(self, embedding: Embedding, prompts: PixelPrompts) -> Candidates:
         """See `MaskModel.candidates`."""
         boxes, points, labels = to_input_frame(embedding, prompts, self.device)
-        logits, scores = [], []
-        for start in range(0, len(prompts), PROMPTS_PER_PASS):
-            rows = slice(start, start + PROMPTS_PER_PASS)
+        answers = []
+        for rows in passes(len(prompts), embedding.image_shape):
             answer = self.network(
                 image_embeddings=list(embedding.maps),
                 input_boxes=None if boxes is None else boxes[None, rows],
@@ -87,9 +94,9 @@ class TransformersMaskModel:
                 multimask_output=True,
             )
             low = answer.pred_masks[0]
-            logits.append(functional.interpolate(low, embedding.image_shape, mode="bilinear", align_corners=False))
-            scores.append(answer.iou_scores[0])
-        return from_logits(torch.cat(logits), torch.cat(scores))
+            logits = functional.interpolate(low, embedding.image_shape, mode="bilinear", align_corners=False)
+            answers.append(from_logits(logits, answer.iou_scores[0]))
+        return joined(answers)
 
     def features(self, embedding: Embedding) -> Tensor:
         """See `MaskModel.features`."""

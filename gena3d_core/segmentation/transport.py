@@ -33,12 +33,16 @@ class Evidence:
 class Lookup:
     """For each pixel of a target view the pixel of a source view that shows the same surface point.
 
-    rows, cols (H, W) int64, 0 where unseen; seen (H, W) bool: the source measured the point, too.
+    pixel (H, W) int32, index into the flattened source image, 0 where unseen; seen (H, W) bool: the source measured
+    the point, too.
     """
 
-    rows: np.ndarray
-    cols: np.ndarray
+    pixel: Int32Array
     seen: BoolArray
+
+    def carried(self, mask: np.ndarray) -> BoolArray:
+        """(H, W) of the target: pixels whose surface point the source sees inside its `mask`."""
+        return mask.ravel()[self.pixel] & self.seen
 
 
 def look_up(target: View, source: View) -> Lookup:
@@ -51,28 +55,36 @@ def look_up(target: View, source: View) -> Lookup:
     with np.errstate(invalid="ignore"):
         tolerance_m = np.maximum(SAME_SURFACE_M, SAME_SURFACE_SHARE * depth_m)
         seen = inside & (np.abs(source.depth_m[rows, cols] - depth_m) <= tolerance_m)
-    return Lookup(rows.reshape(shape), cols.reshape(shape), seen.reshape(shape))
+    pixel = (rows * source.intrinsics.width + cols).astype(np.int32)
+    return Lookup(pixel.reshape(shape), seen.reshape(shape))
 
 
-def evidence(target: View, sources: Sequence[View], masks: Sequence[Sequence[np.ndarray]]) -> list[Evidence]:
-    """What the masks of the objects in the source views say about `target`.
+class Lookups:
+    """`look_up` between numbered views, each pair once."""
 
-    masks: for each source, one (H, W) bool for each of the N objects. Where several sources see a pixel, the majority
-    decides, a tie is for the object. Raises `InputError` without depth.
+    def __init__(self, views: Sequence[View]) -> None:
+        self._views = views
+        self._found: dict[tuple[int, int], Lookup] = {}
+
+    def __call__(self, target: int, source: int) -> Lookup:
+        key = (target, source)
+        if key not in self._found:
+            self._found[key] = look_up(self._views[target], self._views[source])
+        return self._found[key]
+
+
+def evidence(lookups: Sequence[Lookup], masks: Sequence[np.ndarray]) -> Evidence:
+    """What an object's masks in source views say about a target view.
+
+    lookups: of the target in each source; masks: the object's (H, W) bool in each source, at least one. Where several
+    sources see a pixel, the majority decides, a tie is for the object.
     """
-    if len(sources) != len(masks):
-        raise InputError(f"{len(sources)} source views need as many lists of masks, got {len(masks)}")
-    count = len(masks[0]) if masks else 0
-    shape = target.color.shape[:2]
-    seen = np.zeros(shape, dtype=np.int16)
-    votes = np.zeros((count, *shape), dtype=np.int16)
-    for source, source_masks in zip(sources, masks, strict=True):
-        lookup = look_up(target, source)
-        seen += lookup.seen
-        for number, mask in enumerate(source_masks):
-            votes[number] += mask[lookup.rows, lookup.cols] & lookup.seen
+    if not lookups or len(lookups) != len(masks):
+        raise InputError(f"{len(lookups)} source views need as many masks, at least one, got {len(masks)}")
+    seen = np.sum([lookup.seen for lookup in lookups], axis=0)
+    votes = np.sum([lookup.carried(mask) for lookup, mask in zip(lookups, masks, strict=True)], axis=0)
     inside = (2 * votes >= seen) & (votes > 0)
-    return [Evidence(object_inside, (seen > 0) & ~object_inside) for object_inside in inside]
+    return Evidence(inside, (seen > 0) & ~inside)
 
 
 def guide(mask: BoolArray) -> Evidence:

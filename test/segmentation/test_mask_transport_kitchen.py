@@ -12,7 +12,7 @@ from gena3d_core.io import load_recording
 from gena3d_core.segmentation import make_segmenter
 from gena3d_core.segmentation.mask_models import Candidates
 from gena3d_core.segmentation.promptable import Promptable, PromptableConfig
-from gena3d_core.segmentation.transport import agreement, evidence
+from gena3d_core.segmentation.transport import agreement, evidence, look_up
 from gena3d_core.stereo import make_stereo_matcher
 from gena3d_core.types import BoxPrompt
 
@@ -113,7 +113,7 @@ def test_prompts_made_by_transport_bring_the_masks_of_the_same_object(subset):
 def test_carried_pixels_choose_the_right_cluster_among_all(subset):
     source = subset.clusters[0][subset.wanted]
     for number in subset.others():
-        (found,) = evidence(subset.views[number], subset.views[:1], [[source]])
+        found = evidence([look_up(subset.views[number], subset.views[0])], [source])
         names = list(subset.clusters[number])
         scores = agreement(np.stack([subset.clusters[number][name] for name in names]), found)
         assert names[int(scores.argmax())] == subset.wanted

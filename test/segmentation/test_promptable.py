@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gena3d_core.errors import InputError
+from gena3d_core.geometry import transforms
 from gena3d_core.segmentation import make_segmenter, prompt_kinds
 from gena3d_core.segmentation.florence2 import Detection
 from gena3d_core.segmentation.grounded import Grounded
@@ -107,6 +108,16 @@ def test_automatic_masks_become_objects_with_one_id_each(known_table, knowing_mo
     assert len(set(owners)) == len(owners) >= 3
 
 
+def test_a_scene_without_a_table_is_left_to_the_network(known_table, knowing_model):
+    views, truth = known_table
+    # Seen from a camera that lies on its side, nothing is level.
+    tilt = transforms.rigid(transforms.Rotation.from_euler("x", 60.0, degrees=True).as_matrix())
+    tilted = [replace(view, T_world_camera=tilt @ view.T_world_camera) for view in views]
+    found = Promptable(knowing_model)(tilted)
+    assert len(found.objects) >= 3
+    assert "automatic masks are used" in found.warnings[0]
+
+
 def test_without_depth_prompted_objects_are_matched_by_their_looks(known_table, knowing_model):
     views, truth = known_table
     blind = [replace(view, depth_m=None, depth_confidence=None) for view in views]
@@ -157,6 +168,10 @@ def test_prompts_of_the_wrong_kind_or_view_are_refused(known_table, knowing_mode
         segmenter(views, [TextPrompt("mug")])
     with pytest.raises(InputError, match="nowhere"):
         segmenter(views, [PointPrompt("nowhere", ((1.0, 2.0),))])
+    with pytest.raises(InputError, match="does not lie in its image"):
+        segmenter(views, [BoxPrompt(views[0].name, (-20.0, 5.0, -3.0, 9.0))])
+    with pytest.raises(InputError, match="does not lie in its image"):
+        segmenter(views, [PointPrompt(views[0].name, ((5.0, 5.0), (5.0, 9999.0)))])
     with pytest.raises(InputError, match="no views"):
         segmenter([])
     with pytest.raises(InputError, match="boxes only"):

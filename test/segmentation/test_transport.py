@@ -39,7 +39,7 @@ def test_a_sideways_step_shifts_the_mask_by_the_disparity(pixels, depth_m, left,
     source, target = wall_view(0.0, depth_m), wall_view(pixels * depth_m / 100.0, depth_m)
     mask = np.zeros((40, 60), bool)
     mask[top : top + height, left : left + width] = True
-    (found,) = transport.evidence(target, [source], [[mask]])
+    found = transport.evidence([transport.look_up(target, source)], [mask])
     columns = np.arange(60) + pixels
     on_source = (columns >= 0) & (columns < 60)
     expected = np.zeros_like(mask)
@@ -51,7 +51,7 @@ def test_a_sideways_step_shifts_the_mask_by_the_disparity(pixels, depth_m, left,
 def test_what_the_source_cannot_see_is_undecided():
     source, target = wall_view(), wall_view()
     source.depth_m[:, :30] = 0.5
-    (found,) = transport.evidence(target, [source], [[np.ones((40, 60), bool)]])
+    found = transport.evidence([transport.look_up(target, source)], [np.ones((40, 60), bool)])
     assert not found.inside[:, :30].any()
     assert not found.outside[:, :30].any()
     assert found.inside[:, 30:].all()
@@ -60,8 +60,11 @@ def test_what_the_source_cannot_see_is_undecided():
 def test_sources_vote_and_a_tie_is_for_the_object():
     view = wall_view()
     full, none = np.ones((40, 60), bool), np.zeros((40, 60), bool)
-    assert transport.evidence(view, [view, view], [[full], [none]])[0].inside.all()
-    assert transport.evidence(view, [view] * 3, [[full], [none], [none]])[0].outside.all()
+    same = transport.look_up(view, view)
+    assert transport.evidence([same] * 2, [full, none]).inside.all()
+    assert transport.evidence([same] * 3, [full, none, none]).outside.all()
+    with pytest.raises(InputError, match="at least one"):
+        transport.evidence([], [])
 
 
 def test_depth_is_needed_on_both_sides():
@@ -75,12 +78,13 @@ def test_every_object_of_the_table_agrees_with_its_own_mask_only(known_table):
     views, truth = known_table
     count = int(truth.max())
     masks = [[labels == k for k in range(1, count + 1)] for labels in truth]
+    lookups = transport.Lookups(views)
     for source in range(3):
         for target in range(3):
             if source == target:
                 continue
-            found = transport.evidence(views[target], [views[source]], [masks[source]])
-            for number, one in enumerate(found):
+            for number, mask in enumerate(masks[source]):
+                one = transport.evidence([lookups(target, source)], [mask])
                 if one.inside.sum() < 60:
                     continue
                 scores = transport.agreement(np.stack(masks[target]), one)
