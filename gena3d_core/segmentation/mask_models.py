@@ -135,7 +135,7 @@ def from_logits(logits: Tensor, scores: Tensor, offset: float = 1.0) -> Candidat
 
 
 def passes(count: int, image_shape: tuple[int, int]) -> list[slice]:
-    """Slices of `count` prompts that go through a decoder together: fewer for larger images, whose masks fill memory."""
+    """Slices of `count` prompts that go through a decoder together: fewer for larger images, to bound memory."""
     size = int(np.clip(PIXELS_PER_PASS // (image_shape[0] * image_shape[1]), 1, PROMPTS_PER_PASS))
     return [slice(start, start + size) for start in range(0, count, size)]
 

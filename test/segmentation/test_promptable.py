@@ -109,7 +109,7 @@ def test_automatic_masks_become_objects_with_one_id_each(known_table, knowing_mo
 
 
 def test_a_scene_without_a_table_is_left_to_the_network(known_table, knowing_model):
-    views, truth = known_table
+    views, _ = known_table
     # Seen from a camera that lies on its side, nothing is level.
     tilt = transforms.rigid(transforms.Rotation.from_euler("x", 60.0, degrees=True).as_matrix())
     tilted = [replace(view, T_world_camera=tilt @ view.T_world_camera) for view in views]
