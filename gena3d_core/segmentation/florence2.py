@@ -26,7 +26,8 @@ DEVIATION = (0.229, 0.224, 0.225)
 LOCATE = "Locate {text} in the image."
 LIST_OBJECTS = "Locate the objects with category name in the image."
 
-_PART = re.compile(r"(?P<label>[^<>]*)(?P<poly><poly>)?(?P<places>(?:<loc_\d+>)+)")
+# Some tokenizers put spaces between the places.
+_PART = re.compile(r"(?P<label>[^<>]*)(?P<poly><poly>)?(?P<places>(?:\s*<loc_\d+>)+)")
 _PLACE = re.compile(r"<loc_(\d+)>")
 
 

@@ -271,6 +271,7 @@ def test_boxes_are_read_in_pixels_of_the_image():
     np.testing.assert_allclose(found[0].box_xyxy, (0.1, 0.05, 99.9, 99.95))
     np.testing.assert_allclose(found[1].box_xyxy, (20.1, 20.05, 60.1, 40.05))
     assert [item.label for item in parse_boxes(answer, 200, 100, "asked for")] == ["asked for"] * 2
+    assert parse_boxes(answer.replace("<loc", " <loc"), 200, 100) == found
     outline = "mug<poly><loc_10><loc_10><loc_90><loc_20><loc_50><loc_80></poly>"
     (item,) = parse_boxes(outline, 1000, 1000)
     np.testing.assert_allclose(item.box_xyxy, (10.5, 10.5, 90.5, 80.5))
