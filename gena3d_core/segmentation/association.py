@@ -33,7 +33,8 @@ def geometric_similarity(views: Sequence[View], masks: Sequence[Sequence[np.ndar
         for a, b in ((i, j), (j, i)):
             lookup = look_up(views[a], views[b])
             own = stacks[a][:, lookup.seen].astype(np.float32)
-            carried = stacks[b].reshape(len(stacks[b]), -1)[:, lookup.pixel[lookup.seen]].astype(np.float32)
+            flat = stacks[b].reshape(len(stacks[b]), views[b].color[..., 0].size)
+            carried = flat[:, lookup.pixel[lookup.seen]].astype(np.float32)
             overlap = own @ carried.T
             shared += overlap if a == i else overlap.T
             in_i += own.sum(1) if a == i else carried.sum(1)
