@@ -58,7 +58,10 @@ class Subset:
             assert own[self.wanted] >= MIN_IOU, f"{self.views[number].name}: {own}"
 
 
-@pytest.fixture(scope="module", params=[("mug_white", 0), ("mug_patterned", 0), ("plastic_box", 0), ("controller", 0)])
+OBJECTS = ("mug_white", "mug_patterned", "plastic_box", "controller")
+
+
+@pytest.fixture(scope="module", params=[(name, number) for number in (0, 1) for name in OBJECTS])
 def subset(request, kitchen_dir):
     name, number = request.param
     content = json.loads((kitchen_dir / "annotations.json").read_text())
