@@ -23,15 +23,18 @@ from .layout import place_objects
 from .meshing import finish_mesh
 from .meshing.appearance import with_appearance
 from .observation import build_observations
-from .segmentation import make_segmenter
+from .segmentation import make_segmenter, prompt_kinds
 from .stereo import NEED_POSES, make_stereo_matcher, match_views
 from .stereo.choice import choose, matchers_at_hand, no_poses_text
 from .types import (
     BoxPrompt,
     CancelCheck,
+    PointPrompt,
     ProgressCallback,
+    Prompt,
     Reconstruction,
     Scene,
+    TextPrompt,
     View,
     check_cancelled,
 )
@@ -56,6 +59,8 @@ class PipelineConfig:
     """Stereo matcher by name; `auto`: the cameras' depth where every view has it, else the best whose weights are here
     (π³), else `plane_sweep`, or `sfm` for views without poses."""
     segmenter: str = "tabletop"
+    segmenter_options: Mapping[str, object] = field(default_factory=dict)
+    """Options of the segmenter's own, such as a checkpoint (see `segmentation.learned`)."""
     generator: str = AUTO
     """What completes the objects, by name; `auto`: the checkpoint that comes with the package."""
     generator_options: Mapping[str, object] = field(default_factory=dict)
@@ -82,7 +87,9 @@ class Pipeline:
             raise InputError(f"max_faces must be at least 4, got {self.config.max_faces}")
         if (self.config.free_space_resolution or 0) < 0:
             raise InputError(f"free_space_resolution must not be negative, got {self.config.free_space_resolution}")
-        self._segmenter = make_segmenter(self.config.segmenter)
+        self._segmenter = make_segmenter(
+            self.config.segmenter, **{"device": self.config.device, **self.config.segmenter_options}
+        )
         options = dict(self.config.generator_options)
         generator = chosen_generator(self.config.generator, checkpoint=options.get("checkpoint"))
         if generator in CHECKPOINT_GENERATORS:
@@ -98,6 +105,7 @@ class Pipeline:
         views: Sequence[View],
         *,
         boxes: Sequence[BoxPrompt] = (),
+        points: Sequence[PointPrompt] = (),
         text_prompts: Sequence[str] = (),
         hypotheses: int = 1,
         seed: int = 0,
@@ -112,13 +120,15 @@ class Pipeline:
         Raises `InputError` for input that no stage could use, `StageError` (which names the stage) when one fails,
         `CancelledError` soon after `cancelled()` becomes true.
         """
-        _check_input(views, boxes, text_prompts, hypotheses)
+        prompts: tuple[Prompt, ...] = (*boxes, *points, *(TextPrompt(text) for text in text_prompts))
+        _check_input(views, prompts, hypotheses)
+        self._check_prompt_kinds(prompts)
         run = _Run(progress, cancelled)
         warnings: list[str] = []
 
         posed, residuals = self._posed_depth(views, run, warnings)
         with run.stage("segmentation"):
-            segmentation = self._segmenter(posed, boxes)
+            segmentation = self._segmenter(posed, prompts)
             warnings.extend(segmentation.warnings)
         with run.stage("observation"):
             observations = build_observations(
@@ -160,6 +170,14 @@ class Pipeline:
             warnings=tuple(warnings),
         )
         return Reconstruction(scene=scene, views=tuple(posed), observations=tuple(observations))
+
+    def _check_prompt_kinds(self, prompts: Sequence[Prompt]) -> None:
+        kinds = prompt_kinds(self._segmenter)
+        for kind, words in ((TextPrompt, "text prompts"), (PointPrompt, "points")):
+            if kind not in kinds and any(isinstance(prompt, kind) for prompt in prompts):
+                able = "'grounded'" if kind is TextPrompt else "'sam', 'sam2', 'sam3' or 'grounded'"
+                takes = "boxes only" if kinds == {BoxPrompt} else "boxes and points"
+                raise InputError(f"{words} need a segmenter such as {able}; '{self.config.segmenter}' takes {takes}")
 
     def _posed_depth(
         self, views: Sequence[View], run: _Run, warnings: list[str]
@@ -207,19 +225,15 @@ class Pipeline:
         return posed, residuals
 
 
-def _check_input(
-    views: Sequence[View], boxes: Sequence[BoxPrompt], text_prompts: Sequence[str], hypotheses: int
-) -> None:
+def _check_input(views: Sequence[View], prompts: Sequence[Prompt], hypotheses: int) -> None:
     if not views:
         raise InputError("no views: at least one posed camera view is needed")
     names = [view.name for view in views]
     if len(set(names)) != len(names):
         raise InputError(f"view names must be unique, got {names}")
-    unknown = sorted({box.view for box in boxes} - set(names))
+    unknown = sorted({prompt.view for prompt in prompts if not isinstance(prompt, TextPrompt)} - set(names))
     if unknown:
-        raise InputError(f"boxes name views {unknown} that are not among {names}")
-    if text_prompts:
-        raise InputError("text prompts need a segmenter that takes text; 'tabletop' takes boxes only")
+        raise InputError(f"boxes or points name views {unknown} that are not among {names}")
     if hypotheses < 1:
         raise InputError(f"hypotheses must be at least 1, got {hypotheses}")
 

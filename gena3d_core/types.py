@@ -159,6 +159,44 @@ class BoxPrompt:
     label: str = ""
 
 
+@dataclass(frozen=True)
+class PointPrompt:
+    """A user's clicks on one object in one view: pixels (x, y), at least one of them on the object.
+
+    points_xy  clicked pixels; on_object one flag each: False marks what does not belong to the object
+    """
+
+    view: str
+    points_xy: tuple[tuple[float, float], ...]
+    on_object: tuple[bool, ...] = ()
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        flags = self.on_object or (True,) * len(self.points_xy)
+        object.__setattr__(self, "on_object", tuple(bool(flag) for flag in flags))
+        if len(flags) != len(self.points_xy) or not any(flags):
+            raise InputError(
+                f"point prompt in view '{self.view}': needs a flag for each point and one point on the object, "
+                f"got {len(self.points_xy)} points with flags {flags}"
+            )
+        if not np.isfinite(np.asarray(self.points_xy, dtype=np.float64)).all():
+            raise InputError(f"point prompt in view '{self.view}': pixels must be finite, got {self.points_xy}")
+
+
+@dataclass(frozen=True)
+class TextPrompt:
+    """What to look for in every view, in words; becomes the label of the objects found."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise InputError("text prompt is empty")
+
+
+Prompt = BoxPrompt | PointPrompt | TextPrompt
+
+
 @dataclass(frozen=True, eq=False)
 class ObjectMask:
     """One object found by a segmenter: its visible pixels in each view.

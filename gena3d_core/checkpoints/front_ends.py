@@ -148,6 +148,18 @@ FRONT_ENDS: Mapping[str, FrontEndModel] = {
             whole_repository=True,
         ),
         FrontEndModel(
+            name="sam3",
+            summary="SAM 3, prompted with boxes and points, as the package transformers reads it",
+            stage="segmentation",
+            licence="SAM License; access is granted on its model page",
+            non_commercial=False,
+            about_gb=3.4,
+            files=(WeightFile("model.safetensors"), WeightFile("config.json")),
+            repository="facebook/sam3",
+            package="pip install transformers",
+            whole_repository=True,
+        ),
+        FrontEndModel(
             name="florence-2",
             summary="Florence-2 large: boxes from text, as the package transformers reads it",
             stage="segmentation",

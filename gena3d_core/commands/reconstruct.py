@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import UsageError, add_pipeline_arguments, boxes, integer, integers
+from .arguments import UsageError, add_pipeline_arguments, boxes, integer, integers, points
 
 if TYPE_CHECKING:
     from ..io import Recording
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"use the N most informative views, 1 to 20 (default: {DEFAULT_VIEWS})",
     )
     parser.add_argument("--boxes", type=boxes, default=(), metavar="JSON", help="boxes around objects: JSON or a file")
+    parser.add_argument("--points", type=points, default=(), metavar="JSON", help="clicks on objects: JSON or a file")
     parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="name an object; may be repeated")
     parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help="random seed (default: 0)")
     parser.add_argument(
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         result = pipeline.run(
             recording.views,
             boxes=args.boxes,
+            points=args.points,
             text_prompts=args.prompt,
             hypotheses=args.hypotheses,
             seed=args.seed,
