@@ -225,7 +225,8 @@ def present_folder(model: FrontEndModel) -> Path | None:
     for folder in places(model.name):
         if all((folder / file.name).is_file() for file in model.files):
             return folder
-    if model.repository is None:
+    # Asking the hub's package imports its network library, which takes seconds.
+    if model.repository is None or not hub.may_be_cached(model.repository):
         return None
     try:
         folder = hub.snapshot(model.repository, allow_download=False, patterns=[file.name for file in model.files])
