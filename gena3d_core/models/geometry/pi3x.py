@@ -57,6 +57,9 @@ class MetricViewGeometry(ViewGeometry):
 class Pi3X(GeometryTrunk):
     """Views (B, S, 3, H, W), colour in [0, 1] and sides multiples of the patch size, to `MetricViewGeometry`."""
 
+    takes_known = True
+    """Can be told what is known of the views; its lengths are about metres."""
+
     def __init__(self, config: Pi3XConfig | None = None) -> None:
         config = config or Pi3XConfig()
         super().__init__(config.encoder, config.depth, config.heads, config.registers, config.rotation_base)
@@ -79,12 +82,18 @@ class Pi3X(GeometryTrunk):
             2 * config.encoder.embed_dim, config.head_width, out_width, config.head_depth, config.head_heads
         )
 
-    def forward(self, images: Tensor, known: KnownGeometry | None = None) -> MetricViewGeometry:
-        """known: what is known of the views. Raises `InputError` for images or priors that are not as described."""
+    def forward(
+        self,
+        images: Tensor,
+        T_world_camera: Tensor | None = None,
+        rays: Tensor | None = None,
+        depth_m: Tensor | None = None,
+    ) -> MetricViewGeometry:
+        """What is known of the views: see `KnownGeometry`. Raises `InputError` for shapes that are not as described."""
         config, patches = self.config, self.patch_tokens(images)
         height, width = (side // config.encoder.patch_size for side in images.shape[-2:])
         positions = token_positions(config.registers, height, width, images.device)
-        priors = normalised_priors(known, images)
+        priors = normalised_priors(KnownGeometry(T_world_camera, rays, depth_m), images)
         tell = None
         if priors is not None:
             patches = patches + self._prior_tokens(priors)

@@ -44,13 +44,13 @@ class NormalisedPriors:
     measured: Tensor
 
 
-def normalised_priors(known: KnownGeometry | None, images: Tensor) -> NormalisedPriors | None:
+def normalised_priors(known: KnownGeometry, images: Tensor) -> NormalisedPriors | None:
     """Priors for images (B, S, 3, H, W); None where nothing is known.
 
     Lengths are divided by the mean depth of the scene, or where none is known by the mean distance of the other cameras
     from the first. One pose alone tells nothing and is dropped. Raises `InputError` for shapes that do not fit.
     """
-    if known is None or all(value is None for value in (known.T_world_camera, known.rays, known.depth_m)):
+    if all(value is None for value in (known.T_world_camera, known.rays, known.depth_m)):
         return None
     scenes, views, _, height, width = images.shape
     dtype = torch.promote_types(images.dtype, torch.float32)

@@ -66,7 +66,7 @@ class UpsamplingHead(nn.Module):
 
     def forward(self, tokens: Tensor, height: int, width: int) -> list[Tensor]:
         """height, width: patches of a view."""
-        dtype = self.outputs[0][0].weight.dtype
+        dtype = next(self.outputs.parameters()).dtype
         grids = tokens.to(dtype).flatten(0, 1).transpose(-1, -2).unflatten(-1, (height, width))
         parts = [self._maps(part) for part in grids.split(VIEWS_PER_PASS)]
         return [torch.cat(maps).unflatten(0, tokens.shape[:2]).movedim(2, -1) for maps in zip(*parts, strict=True)]
@@ -84,7 +84,7 @@ def _convolution(channels_in: int, channels_out: int) -> nn.Conv2d:
 
 
 def _with_plane(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """x (P, C, h, w) with columns and rows from the middle of the image (H, W), in half diagonals, as two more channels."""
+    """x (P, C, h, w), and as channels columns and rows from the middle of the image (H, W), in half diagonals."""
     diagonal = math.hypot(*size)
     rows, columns = (
         (2 * torch.arange(count, dtype=x.dtype, device=x.device) + 1 - count) * (side / (count * diagonal))

@@ -35,8 +35,10 @@ def everything(count: int = 3) -> KnownGeometry:
 
 
 @torch.no_grad()
-def run(model, *arguments):
-    return model(*arguments)
+def run(model, images, *arguments):
+    if arguments and isinstance(arguments[0], KnownGeometry):
+        return model(images, **vars(arguments[0]))
+    return model(images, *arguments)
 
 
 @pytest.mark.parametrize("count", [1, 3])
