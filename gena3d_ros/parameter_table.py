@@ -169,8 +169,16 @@ class ReconstructionParameters(NodeParameters):
         "stereo matcher; auto: the cameras' depth where all views have it, else pi3 with its weights, else plane_sweep",
     )
     segmenter: str = parameter("tabletop", "what finds the objects")
+    mode: str = parameter(
+        "auto",
+        "objects: each by itself, placed by its measured points; scene: all together with their layout; auto: objects, "
+        "since the views of a view set are posed",
+        choices=("objects", "scene", "auto"),
+    )
     generator: str = parameter(
-        "auto", "what completes the objects; auto: edge, which comes with the package; observed: nothing does"
+        "auto",
+        "what completes the objects; auto: edge, which comes with the package; observed: nothing does; in mode scene: "
+        "edge_scene (auto) or scenegen",
     )
     checkpoint: str = parameter("", "weights of the generator: a family, folder or file; empty: those of its name")
     sampling_steps: int = parameter(0, "sampling steps of the generator; 0: as its checkpoint says", bounds=(0, 1000))

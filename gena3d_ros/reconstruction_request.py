@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from gena3d_core.errors import Gena3DError, InputError, StageError
 from gena3d_core.types import BoxPrompt, CancelCheck, ProgressCallback, Reconstruction, View, check_cancelled
@@ -53,12 +53,16 @@ def make_pipeline(parameters: ReconstructionParameters) -> PipelineLike:
     """The pipeline that the parameters describe."""
     from gena3d_core.pipeline import Pipeline, PipelineConfig  # brings in torch
 
+    options = _generator_options(parameters)
+    chosen: dict[str, Any] = {"generator": parameters.generator, "generator_options": options}
+    if parameters.mode == "scene":
+        chosen = {"scene_generator": parameters.generator, "scene_options": options}
     return Pipeline(
         PipelineConfig(
             stereo=parameters.stereo,
             segmenter=parameters.segmenter,
-            generator=parameters.generator,
-            generator_options=_generator_options(parameters),
+            mode=parameters.mode,
+            **chosen,
             refine_poses=parameters.refine_poses,
             max_faces=parameters.max_faces,
             watertight=parameters.watertight,

@@ -10,7 +10,7 @@ from scipy.special import logit
 
 from ..meshing.occupancy_surface import surface_from_logits
 from ..meshing.resting import rest_on_plane
-from ..types import CompletedObject, Float32Array, Mesh, ObjectObservation, OccupancyEstimate, SupportPlane
+from ..types import CompletedObject, Float32Array, Mesh, OccupancyEstimate, SupportPlane
 from .consistency import Evidence, disagreement, make_consistent
 from .hypotheses import most_typical, occupancy_probability, with_confidence
 
@@ -69,10 +69,14 @@ def shape_mesh(shape: ObjectShape, support: SupportPlane | None, S_world_grid: n
 
 
 def completed_object(
-    observation: ObjectObservation, mesh: Mesh, shape: ObjectShape, evidence: Evidence | None, S_world_grid: np.ndarray
+    number: int,
+    mesh: Mesh,
+    shape: ObjectShape,
+    evidence: Evidence | None = None,
+    S_world_grid: np.ndarray | None = None,
 ) -> CompletedObject:
-    """The object of `mesh` (grid frame) with its confidence; without evidence its grid has no place in the world."""
+    """Object `number` of `mesh` (grid frame) with its confidence; without evidence its grid is nowhere in the world."""
     mesh = with_confidence(mesh, shape.probability, None if evidence is None else evidence.surface)
     S_world_mesh = None if evidence is None else S_world_grid
     estimate = OccupancyEstimate(shape.probability, S_world_mesh)
-    return CompletedObject(observation.id, mesh, S_world_mesh, shape.residuals, estimate)
+    return CompletedObject(number, mesh, S_world_mesh, shape.residuals, estimate)

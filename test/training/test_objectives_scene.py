@@ -33,7 +33,8 @@ def scenes(tmp_path_factory):
 
 
 def words(data, vae, out, *more):
-    return [f"data={data}", f"out={out}", f"vae={vae}", "batch=2", "evaluate_count=2", "held_out=0", *more]
+    fixed = ("batch=2", "evaluate_count=1", "sample_count=1", "held_out=0", "precision=float32")
+    return [f"data={data}", f"out={out}", f"vae={vae}", *fixed, *more]
 
 
 def run(data, vae, out, *more, stopped=lambda: False):
@@ -52,9 +53,10 @@ def rows(path):
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_losses_fall_and_positions_are_learned_on_two_scenes(tmp_path, vae):
     data = make_scene_shards(tmp_path / "data", ((2, 2),))
-    more = ("max_steps=150", "learning_rate=3e-3", "condition_dropout=0", "precision=float32", "collision=false")
+    more = ("max_steps=150", "learning_rate=3e-3", "condition_dropout=0", "collision=false", "evaluate_count=2")
     assert run(data, vae, tmp_path / "out", *more)
     first, last = rows(tmp_path / "out" / "losses.csv")[0], rows(tmp_path / "out" / "losses.csv")[-1]
     found = rows(tmp_path / "out" / "evaluations.csv")[-1]
@@ -70,10 +72,10 @@ def test_losses_fall_and_positions_are_learned_on_two_scenes(tmp_path, vae):
 
 
 def test_from_an_object_model_only_the_scene_parts_learn(tmp_path, scenes, vae):
-    assert run(scenes, vae, tmp_path / "base", "max_steps=2")
+    assert run(scenes, vae, tmp_path / "base", "max_steps=1")
     base = tmp_path / "base" / "last"
     before = open_checkpoint(base, dtype=torch.float32)
-    more = (f"start={base}", "trainable=scene", "max_steps=4", "learning_rate=1e-2", "warmup_steps=0", "ema_decay=0")
+    more = (f"start={base}", "trainable=scene", "max_steps=2", "learning_rate=1e-2", "warmup_steps=0", "ema_decay=0")
     assert run(scenes, vae, tmp_path / "out", *more)
     after = open_checkpoint(tmp_path / "out" / "last", dtype=torch.float32)
     assert after.metadata["settings"]["start"] == "last"
@@ -97,7 +99,7 @@ def test_every_trained_parameter_gets_a_gradient(tmp_path, scenes, vae):
 
 @pytest.mark.parametrize("losses", ["paper", "published"])
 def test_a_stopped_run_resumes_bit_exactly(tmp_path, scenes, vae, losses):
-    more = ("max_steps=4", f"losses={losses}", "decay_steps=2", "sample_count=1")
+    more = ("max_steps=3", f"losses={losses}", "decay_steps=2", "sample_count=0")
     assert run(scenes, vae, tmp_path / "whole", *more)
     calls = iter(range(1, 100))
     assert not run(scenes, vae, tmp_path / "parts", *more, stopped=lambda: next(calls) >= 2)
@@ -111,7 +113,7 @@ def test_a_stopped_run_resumes_bit_exactly(tmp_path, scenes, vae, losses):
         for name, value in whole[key].items():
             assert torch.equal(value.nan_to_num(), parts[key][name].nan_to_num()), name
     if losses == "paper":
-        assert int(whole["counters"]["steps"]) == 4
+        assert int(whole["counters"]["steps"]) == 3
     else:
         assert 0 < float(whole["counters"]["ratio"]) < 100
 
@@ -190,6 +192,7 @@ def test_wrong_recipes_are_named(tmp_path, scenes, vae):
         make_recipe("scene_edge", [f"data={scenes}", "out=x", "vae=x", "start="])
     with pytest.raises(InputError, match="vae is missing"):
         make_recipe("scene_tiny", [f"data={scenes}", "out=x", "max_steps=1"])
-    with pytest.raises(InputError, match="max_assets must be at least 2"):
-        make_recipe("scene_tiny", words(scenes, vae, "x", "max_steps=1", "max_assets=1"))
+    for word in ("max_assets=1", "evaluate_count=0"):
+        with pytest.raises(InputError, match=r"max_assets must be at least 2; .* evaluate_count .* at least 1"):
+            make_recipe("scene_tiny", words(scenes, vae, "x", "max_steps=1", word))
     assert make_recipe("scene_paper", words(scenes, vae, "x")).start == "trellis-image-large"
