@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import UsageError, add_pipeline_arguments, boxes, integer, integers, known_size
+from .arguments import UsageError, add_pipeline_arguments, boxes, integer, integers, known_size, points
 
 if TYPE_CHECKING:
+    from ..io import Recording
     from ..types import Scene
 
 DEFAULT_VIEWS = 8
@@ -22,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="INPUT",
-        help="RGB-D folder, transforms.json, rosbag2 or .mcap; or pictures of one scene with masks beside them: a "
+        help="RGB-D folder, transforms.json, rosbag2 or .mcap; or pictures, of one scene with masks beside them: a "
         "folder with image.jpg, mask_00.png, mask_01.png, ... each",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the result")
@@ -51,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"use the N most informative views, 1 to 20 (default: {DEFAULT_VIEWS})",
     )
     parser.add_argument("--boxes", type=boxes, default=(), metavar="JSON", help="boxes around objects: JSON or a file")
+    parser.add_argument("--points", type=points, default=(), metavar="JSON", help="clicks on objects: JSON or a file")
     parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="name an object; may be repeated")
     parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help="random seed (default: 0)")
     parser.add_argument(
@@ -67,41 +70,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reconstruct, save, and print what was found."""
-    from ..io import (
-        BagOptions,
-        check_input,
-        is_photo_scene,
-        is_plain_images,
-        load_recording,
-        refuse_unless_one_input,
-        save_scene,
-    )
+    from ..io import is_photo_scene, is_plain_images, save_scene
     from .stages import ProgressBar, make_pipeline
 
     if args.mode != "objects" and (
         is_photo_scene(args.input) or (args.mode == "scene" and is_plain_images(args.input))
     ):
         return _run_photos(args)
-    path = refuse_unless_one_input(args.input)
-    if path is None:
-        raise UsageError(f"{len(args.input)} inputs were given; reconstruct takes one recording at a time")
+    load = _reader(args)
     if args.known_size:
-        raise UsageError("--known-size is for pictures without cameras: a recording has its own metres")
-    check_input(path)
-    # Torch takes seconds to import: only once the input is known to be there.
-
-    # A recording's cameras are posed.
+        raise UsageError("--known-size is for pictures with masks: recordings have their own metres")
+    # Torch takes seconds to import: only once the input is known to be there. A recording's cameras are posed.
     pipeline = make_pipeline(args, "objects" if args.mode == "auto" else args.mode)
-    recording = load_recording(
-        path,
-        args.frames,
-        None if args.frames else args.views,
-        BagOptions(args.color_topic, args.depth_topic, args.camera_info_topic, args.world_frame),
-    )
+    recording = load()
     with ProgressBar() as progress:
         result = pipeline.run(
             recording.views,
             boxes=args.boxes,
+            points=args.points,
             text_prompts=args.prompt,
             hypotheses=args.hypotheses,
             seed=args.seed,
@@ -143,6 +129,43 @@ def _run_photos(args: argparse.Namespace) -> int:
     save_scene(scene, args.out, pictures)
     _report(scene, args.out)
     return 0
+
+
+def _reader(args: argparse.Namespace) -> Callable[[], Recording]:
+    """What will read the input; raises `UsageError` or `DataFormatError` at once for input that nothing reads."""
+    from ..io import (
+        BagOptions,
+        Recording,
+        check_input,
+        is_photos,
+        load_photos,
+        load_recording,
+        refuse_plain_images,
+    )
+
+    if is_photos(args.input):
+        from ..stereo import NEED_POSES
+
+        if args.stereo in NEED_POSES or (args.stereo == "auto" and not _finds_poses()):
+            refuse_plain_images(args.input)
+        if args.frames:
+            raise UsageError("--frames numbers the frames of a recording; pictures are given by name")
+        return lambda: Recording(load_photos(args.input, args.views))
+    if len(args.input) > 1:
+        raise UsageError(f"{len(args.input)} inputs were given; reconstruct takes one recording at a time")
+    check_input(args.input[0])
+    bag = BagOptions(args.color_topic, args.depth_topic, args.camera_info_topic, args.world_frame)
+    return lambda: load_recording(args.input[0], args.frames, None if args.frames else args.views, bag)
+
+
+def _finds_poses() -> bool:
+    """Whether `auto` would have a matcher that finds poses; the weights themselves are checked later."""
+    from importlib.util import find_spec
+
+    from ..stereo import LEARNED
+    from ..stereo.choice import weights_here
+
+    return find_spec("pycolmap") is not None or any(weights_here(name) is not None for name in LEARNED)
 
 
 def _report(scene: Scene, out: Path) -> None:

@@ -38,6 +38,7 @@ def make_pipeline(args: argparse.Namespace, mode: str = "objects") -> Pipeline:
             PipelineConfig(
                 stereo=args.stereo,
                 segmenter=args.segmenter,
+                segmenter_options={"checkpoint": args.segmenter_checkpoint} if args.segmenter_checkpoint else {},
                 mode=mode,
                 **chosen,
                 refine_poses=not args.no_refine,

@@ -2,10 +2,10 @@
 
 from .bag_options import BagOptions
 from .image_files import write_picture
-from .load import Recording, check_input, load_recording, load_views
+from .load import Recording, check_input, is_photos, load_recording, load_views
 from .nerfstudio import PosedImages
 from .photo_scenes import PhotoScene, is_photo_scene, load_photo_scene
-from .plain_images import is_plain_images, refuse_unless_one_input
+from .plain_images import is_plain_images, load_photos, refuse_plain_images
 from .rgbd_folder import RgbdFolder
 from .scene import load_scene, save_scene
 
@@ -17,12 +17,14 @@ __all__ = [
     "RgbdFolder",
     "check_input",
     "is_photo_scene",
+    "is_photos",
     "is_plain_images",
     "load_photo_scene",
+    "load_photos",
     "load_recording",
     "load_scene",
     "load_views",
-    "refuse_unless_one_input",
+    "refuse_plain_images",
     "save_scene",
     "write_picture",
 ]

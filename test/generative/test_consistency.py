@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial import cKDTree
+from scipy.special import expit
 
 from gena3d_core.generative.consistency import (
     FILLED,
@@ -20,7 +21,7 @@ from gena3d_core.generative.consistency import (
     grid_centers_m,
     make_consistent,
 )
-from gena3d_core.generative.object_shape import shape_mesh, shape_of_samples
+from gena3d_core.generative.object_shape import FILLED_FROM, shape_mesh, shape_of_samples
 from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.geometry import transforms, voxels
 from gena3d_core.geometry.partial_cloud import place_grid, prepare_cloud
@@ -86,7 +87,7 @@ def test_wrong_samples_are_made_consistent(seen, name):
     observation, S_world_grid, distance_m = seen
     evidence = evidence_of(seen)
     logits = wrong_samples(distance_m, observation.free_space.voxel_size_m)[name]
-    before = disagreement(logits > 0, evidence)
+    before = disagreement(expit(logits) > FILLED_FROM, evidence)
     assert before.free_space_violation > 0 or before.observed_coverage < 0.99
     shape = shape_of_samples(logits[None], evidence)
     assert shape.residuals["free_space_violation_before"] == before.free_space_violation
