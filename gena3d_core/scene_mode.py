@@ -12,9 +12,11 @@ import numpy as np
 from .errors import InputError
 from .generation import SceneGenerator
 from .geometry import mesh as mesh_ops
+from .geometry.camera import upright_axes
 from .layout import PlacedScene, RelativeLayout, SceneLayoutConfig, place_scene
 from .layout.evidence import (
     Evidence,
+    FacingAssets,
     KnownSize,
     SupportContact,
     UprightAssets,
@@ -44,6 +46,8 @@ from .views.scene_masks import CheckedScene, checked_scene
 
 log = logging.getLogger("gena3d")
 
+AHEAD = np.array([0.0, 1.0, 0.0])
+"""Where the camera of a photograph looks, level, in the world that is made for it."""
 GUESSED_SIGMA = 3.0
 """Standard deviation, in units of the query's size, of the place of an asset that was not seen together with it."""
 
@@ -191,7 +195,10 @@ def scene_evidence(generated: GeneratedScene, scene: SceneObservation, known: Sc
         found.append(SupportContact(known.support))
     if found and generated.upright:
         up = np.array([0.0, 0.0, 1.0]) if known.support is None else known.support.normal
-        found.append(UprightAssets(tuple(range(len(ids))), up))
+        everyone = tuple(range(len(ids)))
+        found.append(UprightAssets(everyone, up))
+        ahead = upright_axes(known.views[generated.view].T_world_camera)[:, 1] if known.views else AHEAD
+        found.append(FacingAssets((generated.query,), ahead))
     return found
 
 

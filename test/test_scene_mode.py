@@ -130,9 +130,9 @@ def views():
     K = Intrinsics(width=320, height=240, fx=300.0, fy=300.0, cx=159.5, cy=119.5)
     found = []
     target = S_WORLD_SCENE @ [0.3, 0.3, 0.0, 1.0]
-    for number, azimuth in enumerate((25 - 90, 25 - 60)):
+    for number, (azimuth, away_m) in enumerate(((25 - 90, 0.75), (25 - 60, 0.95))):
         back = np.array([math.cos(math.radians(azimuth)), math.sin(math.radians(azimuth)), 0.9])
-        T = transforms.look_at(target[:3] + 0.75 * back / np.linalg.norm(back), target[:3])
+        T = transforms.look_at(target[:3] + away_m * back / np.linalg.norm(back), target[:3])
         seen = fragments_of(whole, T, K)
         color = np.array([*COLORS, (0, 0, 0)], dtype=np.uint8)[np.where(seen.face >= 0, owner[seen.face], 4)]
         depth_m = np.where(np.isfinite(seen.depth), seen.depth, np.nan).astype(np.float32)
