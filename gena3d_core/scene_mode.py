@@ -24,10 +24,12 @@ from .layout.evidence import (
     rays_of_masks,
 )
 from .layout.measured_poses import measured_poses
+from .layout.placement import object_of_world_mesh
 from .layout.relative_layout import world_similarities
 from .layout.scene_layout import layout_covariances
 from .layout.world_alignment import WorldAlignment, align_to_world, placed_assets
 from .meshing.appearance import with_appearance
+from .observed import ObservedSurface
 from .types import (
     CancelCheck,
     Float64Array,
@@ -136,7 +138,11 @@ def reconstruct_scene(run: SceneRun, scene: SceneObservation, known: SceneKnowle
         ]
         colors = _mean_colors(scene)
         objects = [_colored(item, colors[item.id]) for item in objects]
-    failures = [f"object {id} did not come out: {reason}" for id, reason in generated.failures.items()]
+        objects += _seen_only([known.observations[id] for id in generated.failures if id in known.observations])
+    failures = [
+        f"object {id} did not come out{', only what was seen is shown' if id in known.observations else ''}: {reason}"
+        for id, reason in generated.failures.items()
+    ]
     guessed = [item.id for item, seen in zip(generated.assets, generated.seen, strict=True) if not seen]
     if guessed:
         failures.append(f"objects {guessed} are in no picture together with the query: the layout of these is a guess")
@@ -214,6 +220,15 @@ def layout_residuals(placed: PlacedScene) -> dict[str, float]:
         "layout_unit_sigma_ratio": float(np.exp(np.sqrt(estimate.covariance[6, 6]))),
         "layout_sigma_m": float(np.sqrt(np.linalg.eigvalsh(estimate.covariance[:3, :3])[-1])),
     }
+
+
+def _seen_only(observations: Sequence[ObjectObservation]) -> list[ReconstructedObject]:
+    """The measured surfaces of objects that no generator completed."""
+    surfaces = ObservedSurface().generate(observations)
+    return [
+        object_of_world_mesh(item.id, seen.label, seen.score, item.mesh, {})
+        for item, seen in zip(surfaces, observations, strict=True)
+    ]
 
 
 def _grounded(alignment: WorldAlignment, layout: RelativeLayout, generated: GeneratedScene) -> WorldAlignment:

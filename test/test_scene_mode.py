@@ -176,6 +176,19 @@ def test_a_layout_that_the_cameras_contradict_is_told(make_pipeline, views):
     assert any("layout" in warning and "disagree" in warning for warning in scene.warnings)
 
 
+def test_an_asset_that_fails_keeps_what_was_seen(monkeypatch, views):
+    torch.set_num_threads(1)
+    bundle = known_bundle([SIZES[0], SIZES[1], (0, 0, 0)], z_up_poses())
+    generator = SceneFlowGenerator(bundle, settings=SamplingSettings(steps=2))
+    monkeypatch.setattr("gena3d_core.pipeline.make_scene_generator", lambda *_, **__: generator)
+    result = Pipeline(PipelineConfig(mode="scene", refine_poses=False)).run(views)
+    (failed,) = [w for w in result.scene.warnings if "did not come out" in w]
+    assert "only what was seen is shown" in failed
+    assert len(result.scene.objects) == 3
+    place = (S_WORLD_SCENE @ [*z_up_poses()[2, :3], 1.0])[:3]
+    np.testing.assert_allclose(result.scene.objects[-1].T_world_object[:3, 3], place, atol=0.02)
+
+
 def test_modes_and_their_input():
     with pytest.raises(InputError, match="unknown mode 'scenes'"):
         Pipeline(PipelineConfig(mode="scenes"))
