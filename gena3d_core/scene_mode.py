@@ -18,6 +18,7 @@ from .layout.evidence import (
     Evidence,
     FacingAssets,
     KnownSize,
+    ObjectPose,
     SupportContact,
     UprightAssets,
     points_of_observations,
@@ -160,13 +161,18 @@ def place_generated(generated: GeneratedScene, scene: SceneObservation, known: S
     evidence = scene_evidence(generated, scene, known)
     config = SceneLayoutConfig()
     covariances = _covariances(generated, layout_covariances(layout, config))
-    alignment = align_to_world(layout, [item.mesh for item in generated.assets], evidence, config.alignment)
+    meshes = [item.mesh for item in generated.assets]
+    alignment = align_to_world(layout, meshes, evidence, config.alignment)
     if not known.views and "position" in alignment.undetermined:
         alignment = _grounded(alignment, layout, generated)
     measured = {}
-    if alignment.metric and known.observations:
+    if known.observations:
         predicted = placed_assets(alignment, layout, covariances)
         measured = measured_poses(generated.assets, predicted, known.observations, upright=generated.upright)
+        if measured and not alignment.metric:
+            # The layout fits no points as a whole, but its assets do.
+            evidence += [ObjectPose(ids.index(id), pose) for id, pose in measured.items()]
+            alignment = align_to_world(layout, meshes, evidence, config.alignment)
     if not alignment.metric:
         log.warning("scene: nothing tells its size in metres; lengths are in units of the query object's size")
     return place_scene(
