@@ -23,14 +23,18 @@ from .layout import place_objects
 from .meshing import finish_mesh
 from .meshing.appearance import with_appearance
 from .observation import build_observations
-from .segmentation import make_segmenter
-from .stereo import make_stereo_matcher
+from .segmentation import make_segmenter, prompt_kinds
+from .stereo import NEED_POSES, make_stereo_matcher, match_views
+from .stereo.choice import choose, matchers_at_hand, no_poses_text
 from .types import (
     BoxPrompt,
     CancelCheck,
+    PointPrompt,
     ProgressCallback,
+    Prompt,
     Reconstruction,
     Scene,
+    TextPrompt,
     View,
     check_cancelled,
 )
@@ -52,8 +56,11 @@ class PipelineConfig:
     """Which implementation each stage uses, and the limits of the result."""
 
     stereo: str = "auto"
-    """Stereo matcher by name; `auto` takes the cameras' depth where every view has it, else `plane_sweep`."""
+    """Stereo matcher by name; `auto`: the cameras' depth where every view has it, else the best whose weights are here
+    (π³), else `plane_sweep`, or `sfm` for views without poses."""
     segmenter: str = "tabletop"
+    segmenter_options: Mapping[str, object] = field(default_factory=dict)
+    """Options of the segmenter's own, such as a checkpoint (see `segmentation.learned`)."""
     generator: str = AUTO
     """What completes the objects, by name; `auto`: the checkpoint that comes with the package."""
     generator_options: Mapping[str, object] = field(default_factory=dict)
@@ -74,13 +81,15 @@ class Pipeline:
     """Runs the stages; holds the models, so make it once and call `run` often. Not thread-safe."""
 
     def __init__(self, config: PipelineConfig | None = None) -> None:
-        """Raises `InputError` for a name that no implementation has."""
+        """Raises `InputError` for a name that no implementation has, other `Gena3DError` for missing or bad weights."""
         self.config = config or PipelineConfig()
         if self.config.max_faces < 4:
             raise InputError(f"max_faces must be at least 4, got {self.config.max_faces}")
         if (self.config.free_space_resolution or 0) < 0:
             raise InputError(f"free_space_resolution must not be negative, got {self.config.free_space_resolution}")
-        self._segmenter = make_segmenter(self.config.segmenter)
+        self._segmenter = make_segmenter(
+            self.config.segmenter, **{"device": self.config.device, **self.config.segmenter_options}
+        )
         options = dict(self.config.generator_options)
         generator = chosen_generator(self.config.generator, checkpoint=options.get("checkpoint"))
         if generator in CHECKPOINT_GENERATORS:
@@ -88,14 +97,15 @@ class Pipeline:
         self._generator = make_generator(generator, **options)
         wanted = self.config.free_space_resolution
         self._free_space_resolution = free_space_resolution(self._generator) if wanted is None else wanted
-        names = ("depth_camera", "plane_sweep") if self.config.stereo == "auto" else (self.config.stereo,)
-        self._matchers = {name: make_stereo_matcher(name, device=self.config.device) for name in names}
+        name, device = self.config.stereo, self.config.device
+        self._matchers = matchers_at_hand(device) if name == AUTO else {name: make_stereo_matcher(name, device=device)}
 
     def run(
         self,
         views: Sequence[View],
         *,
         boxes: Sequence[BoxPrompt] = (),
+        points: Sequence[PointPrompt] = (),
         text_prompts: Sequence[str] = (),
         hypotheses: int = 1,
         seed: int = 0,
@@ -105,17 +115,20 @@ class Pipeline:
     ) -> Reconstruction:
         """Reconstruct the objects that `views` show.
 
-        views must have unique names and poses in the same world frame (z up), named `frame_id` in the result.
+        views must have unique names, and poses in the same world frame (z up), named `frame_id` in the result; only
+        stereo matchers that find poses take views without.
         Raises `InputError` for input that no stage could use, `StageError` (which names the stage) when one fails,
         `CancelledError` soon after `cancelled()` becomes true.
         """
-        _check_input(views, boxes, text_prompts, hypotheses)
+        prompts: tuple[Prompt, ...] = (*boxes, *points, *(TextPrompt(text) for text in text_prompts))
+        _check_input(views, prompts, hypotheses)
+        self._check_prompt_kinds(prompts)
         run = _Run(progress, cancelled)
         warnings: list[str] = []
 
         posed, residuals = self._posed_depth(views, run, warnings)
         with run.stage("segmentation"):
-            segmentation = self._segmenter(posed, boxes)
+            segmentation = self._segmenter(posed, prompts)
             warnings.extend(segmentation.warnings)
         with run.stage("observation"):
             observations = build_observations(
@@ -158,13 +171,22 @@ class Pipeline:
         )
         return Reconstruction(scene=scene, views=tuple(posed), observations=tuple(observations))
 
+    def _check_prompt_kinds(self, prompts: Sequence[Prompt]) -> None:
+        kinds = prompt_kinds(self._segmenter)
+        for kind, words in ((TextPrompt, "text prompts"), (PointPrompt, "points")):
+            if kind not in kinds and any(isinstance(prompt, kind) for prompt in prompts):
+                able = "'grounded'" if kind is TextPrompt else "'sam', 'sam2', 'sam3' or 'grounded'"
+                takes = "boxes only" if kinds == {BoxPrompt} else "boxes and points"
+                raise InputError(f"{words} need a segmenter such as {able}; '{self.config.segmenter}' takes {takes}")
+
     def _posed_depth(
         self, views: Sequence[View], run: _Run, warnings: list[str]
     ) -> tuple[list[View], dict[str, float]]:
         """Views with depth and poses aligned to one another, and the residuals of the alignment."""
-        name = self.config.stereo
-        if name == "auto":
-            name = "depth_camera" if all(view.depth_m is not None for view in views) else "plane_sweep"
+        name = choose(views, self._matchers) if self.config.stereo == AUTO else self.config.stereo
+        unposed = [view.name for view in views if not view.pose_known]
+        if unposed and name in NEED_POSES:
+            raise InputError(no_poses_text(unposed))
         refine = self.config.refine_poses and len(views) > 1
         residuals: dict[str, float] = {}
         posed = list(views)
@@ -173,6 +195,19 @@ class Pipeline:
                 posed = self._matchers[name](posed)
             with run.stage("registration"):
                 if refine:
+                    posed, report = refine_view_poses(posed)
+                    residuals.update(report.residuals())
+                    warnings.extend(report.warnings)
+            return posed, residuals
+        if name not in NEED_POSES:
+            with run.stage("stereo"):
+                found = match_views(self._matchers[name], posed)
+                residuals.update(found.residuals)
+                warnings.extend(found.warnings)
+                posed = [view for view in found.views if view.pose_known]
+            with run.stage("registration"):
+                # Structure from motion has adjusted the poses better than depth could.
+                if refine and found.metric and name != "sfm":
                     posed, report = refine_view_poses(posed)
                     residuals.update(report.residuals())
                     warnings.extend(report.warnings)
@@ -190,19 +225,15 @@ class Pipeline:
         return posed, residuals
 
 
-def _check_input(
-    views: Sequence[View], boxes: Sequence[BoxPrompt], text_prompts: Sequence[str], hypotheses: int
-) -> None:
+def _check_input(views: Sequence[View], prompts: Sequence[Prompt], hypotheses: int) -> None:
     if not views:
         raise InputError("no views: at least one posed camera view is needed")
     names = [view.name for view in views]
     if len(set(names)) != len(names):
         raise InputError(f"view names must be unique, got {names}")
-    unknown = sorted({box.view for box in boxes} - set(names))
+    unknown = sorted({prompt.view for prompt in prompts if not isinstance(prompt, TextPrompt)} - set(names))
     if unknown:
-        raise InputError(f"boxes name views {unknown} that are not among {names}")
-    if text_prompts:
-        raise InputError("text prompts need a segmenter that takes text; 'tabletop' takes boxes only")
+        raise InputError(f"boxes or points name views {unknown} that are not among {names}")
     if hypotheses < 1:
         raise InputError(f"hypotheses must be at least 1, got {hypotheses}")
 

@@ -93,6 +93,8 @@ class View:
     depth_confidence (H, W) float32 in [0, 1]; None = 1 wherever depth is valid
     stamp_ns         time of exposure, nanoseconds
     camera, name     name of the camera; name of this view, unique within its set
+    pose_known       False: a photograph without a pose, `T_world_camera` means nothing until stereo has found it
+    intrinsics_known False: `intrinsics` are a guess, which stereo may improve
     """
 
     color: UInt8Array
@@ -103,6 +105,8 @@ class View:
     stamp_ns: int = 0
     camera: str = "camera"
     name: str = ""
+    pose_known: bool = True
+    intrinsics_known: bool = True
 
     def __post_init__(self) -> None:
         height, width = self.intrinsics.height, self.intrinsics.width
@@ -153,6 +157,44 @@ class BoxPrompt:
     view: str
     box_xyxy: tuple[float, float, float, float]
     label: str = ""
+
+
+@dataclass(frozen=True)
+class PointPrompt:
+    """A user's clicks on one object in one view: pixels (x, y), at least one of them on the object.
+
+    points_xy  clicked pixels; on_object one flag each: False marks what does not belong to the object
+    """
+
+    view: str
+    points_xy: tuple[tuple[float, float], ...]
+    on_object: tuple[bool, ...] = ()
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        flags = self.on_object or (True,) * len(self.points_xy)
+        object.__setattr__(self, "on_object", tuple(bool(flag) for flag in flags))
+        if len(flags) != len(self.points_xy) or not any(flags):
+            raise InputError(
+                f"point prompt in view '{self.view}': needs a flag for each point and one point on the object, "
+                f"got {len(self.points_xy)} points with flags {flags}"
+            )
+        if not np.isfinite(np.asarray(self.points_xy, dtype=np.float64)).all():
+            raise InputError(f"point prompt in view '{self.view}': pixels must be finite, got {self.points_xy}")
+
+
+@dataclass(frozen=True)
+class TextPrompt:
+    """What to look for in every view, in words; becomes the label of the objects found."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise InputError("text prompt is empty")
+
+
+Prompt = BoxPrompt | PointPrompt | TextPrompt
 
 
 @dataclass(frozen=True, eq=False)

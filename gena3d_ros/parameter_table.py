@@ -165,7 +165,8 @@ class ReconstructionParameters(NodeParameters):
         5.0, "so long a request waits for the first view set before it fails, s", bounds=(0.0, 600.0), live=True
     )
     stereo: str = parameter(
-        "auto", "stereo matcher; auto: the cameras' depth where all views have it, else plane_sweep"
+        "auto",
+        "stereo matcher; auto: the cameras' depth where all views have it, else pi3 with its weights, else plane_sweep",
     )
     segmenter: str = parameter("tabletop", "what finds the objects")
     generator: str = parameter(

@@ -194,8 +194,8 @@ def test_bad_input_exits_1_with_one_line(recording, tmp_path):
         ("absent",): "no such file",
         (tmp_path,): "not a recording",
         (recording, "--frames", "7"): "nearest of its 4 frames are 0, 1, 2, 3",
-        (recording / "color/000000.png",): "without camera poses",
-        (recording / "color/000000.png", recording / "color/000001.png"): "without camera poses",
+        (recording / "color/000000.png", "--stereo", "plane_sweep"): "without camera poses",
+        (recording / "color/000000.png", recording / "color/000001.png", "--stereo", "plane_sweep"): "--stereo sfm",
         (recording, "--prompt", "mug"): "text prompts",
     }
     for arguments, words in cases.items():

@@ -21,6 +21,7 @@ from .shards import Shard, iterate_examples, open_shards
 from .symmetries import transformed_crops, transformed_grids
 
 PROCEDURAL = "procedural"
+"""Category of procedural shapes in folders of meshes, and how the ids of `training.shapes` begin."""
 THIN_SHARES = (0.1, 0.75)
 """A part is thin where the fullest voxel of a 3 x 3 x 3 neighbourhood is filled by a share between these."""
 
@@ -33,6 +34,11 @@ class ExampleRef:
     row: int
     object_id: str
     category: str
+
+    @property
+    def procedural(self) -> bool:
+        """Whether it shows a made-up shape, not an everyday object."""
+        return self.category == PROCEDURAL or self.object_id.startswith(f"{PROCEDURAL}_")
 
     @property
     def views(self) -> slice:
@@ -94,7 +100,7 @@ def open_split(recipe: Recipe) -> Split:
     if not train:
         raise InputError(f"{recipe.data}: all {len(examples)} examples are held out: render more objects")
     held_out = [e for e in examples if e.object_id in chosen] or train
-    everyday = [e for e in train if e.category != PROCEDURAL]
+    everyday = [e for e in train if not e.procedural]
     return Split(train + everyday * (recipe.repeat_everyday - 1), evenly(held_out, recipe.evaluate_count))
 
 

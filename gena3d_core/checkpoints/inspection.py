@@ -63,6 +63,11 @@ def _file_facts(file: Path, wanted: str | None) -> FileFacts:
     return FileFacts(file, file.stat().st_size, sha256, None if wanted is None else sha256 == wanted.lower())
 
 
+def check_module(files: ModuleFiles) -> None:
+    """Raise `DataFormatError` unless the files are whole and names and shapes are our network's; reads no weights."""
+    _parameters(files, read_headers(files.files))
+
+
 def _parameters(files: ModuleFiles, headers: dict[str, TensorHeader]) -> int:
     """Number of parameters, buffers left out; raises `DataFormatError` unless names and shapes are our network's."""
     if files.naming == "transformers":

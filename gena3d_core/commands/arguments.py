@@ -6,10 +6,12 @@ import argparse
 import json
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from ..types import BoxPrompt
+    from ..types import BoxPrompt, PointPrompt
+
+P = TypeVar("P")
 
 
 class UsageError(Exception):
@@ -45,33 +47,55 @@ def integers(low: int = 0) -> Callable[[str], tuple[int, ...]]:
     return parse
 
 
-def boxes(text: str) -> tuple[BoxPrompt, ...]:
-    """Argument type: box prompts as JSON text or the name of a JSON file.
+BOXES = '[{"view": "000204", "box_xyxy": [x_min, y_min, x_max, y_max], "label": "mug"}, ...]'
+POINTS = '[{"view": "000204", "points_xy": [[x, y], ...], "on_object": [true, ...], "label": "mug"}, ...]'
 
-    `[{"view": "000204", "box_xyxy": [x_min, y_min, x_max, y_max], "label": "mug"}, ...]`; a number may name the view.
+
+def boxes(text: str) -> tuple[BoxPrompt, ...]:
+    """Argument type: box prompts as JSON text or the name of a JSON file, as in `BOXES`; a number may name the view."""
+    return _prompts(text, _box, f"boxes must be {BOXES}")
+
+
+def points(text: str) -> tuple[PointPrompt, ...]:
+    """Argument type: clicks on objects as JSON text or the name of a JSON file, as in `POINTS`, one entry an object.
+
+    `on_object` says of each point whether it is on the object; without it, all are.
     """
+    return _prompts(text, _points, f"points must be {POINTS}")
+
+
+def _prompts(text: str, parse: Callable[[dict], P], wanted: str) -> tuple[P, ...]:
     try:
         content = text if text.lstrip().startswith(("[", "{")) else Path(text).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise argparse.ArgumentTypeError(f"'{text}' is neither JSON nor a readable file ({error})") from error
     try:
         entries = json.loads(content)
-        return tuple(_box(entry) for entry in ([entries] if isinstance(entries, dict) else entries))
+        return tuple(parse(entry) for entry in ([entries] if isinstance(entries, dict) else entries))
     except (KeyError, TypeError, ValueError) as error:
-        raise argparse.ArgumentTypeError(
-            'boxes must be [{"view": "000204", "box_xyxy": [x_min, y_min, x_max, y_max], "label": "mug"}, ...] '
-            f"({type(error).__name__}: {error})"
-        ) from error
+        raise argparse.ArgumentTypeError(f"{wanted} ({type(error).__name__}: {error})") from error
 
 
 def _box(entry: dict) -> BoxPrompt:
     from ..types import BoxPrompt
 
-    view, label = entry["view"], entry.get("label", "")
     x_min, y_min, x_max, y_max = (float(value) for value in entry["box_xyxy"])
     if not (x_min <= x_max and y_min <= y_max):
         raise ValueError(f"box {entry['box_xyxy']} is empty or holds NaN")
-    return BoxPrompt(f"{view:06d}" if isinstance(view, int) else str(view), (x_min, y_min, x_max, y_max), str(label))
+    return BoxPrompt(_view(entry), (x_min, y_min, x_max, y_max), str(entry.get("label", "")))
+
+
+def _points(entry: dict) -> PointPrompt:
+    from ..types import PointPrompt
+
+    pixels = tuple((float(x), float(y)) for x, y in entry["points_xy"])
+    flags = tuple(bool(flag) for flag in entry.get("on_object", ()))
+    return PointPrompt(_view(entry), pixels, flags, str(entry.get("label", "")))
+
+
+def _view(entry: dict) -> str:
+    view = entry["view"]
+    return f"{view:06d}" if isinstance(view, int) else str(view)
 
 
 def check_name(option: str, name: str, known: Collection[str]) -> None:
@@ -87,9 +111,17 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
         "--stereo",
         default="auto",
         metavar="NAME",
-        help="depth_camera, plane_sweep or auto (default)",
+        help="depth_camera, plane_sweep, pi3, sfm or auto (default: the best at hand)",
     )
-    group.add_argument("--segmenter", default="tabletop", metavar="NAME", help="finds the objects (default: tabletop)")
+    group.add_argument(
+        "--segmenter",
+        default="tabletop",
+        metavar="NAME",
+        help="finds the objects: tabletop (default), sam, sam2, sam3, grounded (by words)",
+    )
+    group.add_argument(
+        "--segmenter-checkpoint", metavar="PATH", help="its weights, where they are not in their usual place"
+    )
     group.add_argument(
         "--generator",
         default="auto",

@@ -1,4 +1,4 @@
-"""`gena3d checkpoint verify | list | info`: checkpoints at hand, what they hold, and whether our networks are equal."""
+"""`gena3d checkpoint verify | list | info | path`: weights at hand, what they hold, whether our networks are equal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arguments import UsageError
+from .checkpoint_weights import check_present, front_end_lines, front_end_row, weights_path
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import SamplerDefaults
@@ -27,19 +28,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("--details", action="store_true", help="list every compared tensor, not only what fails")
     verify.add_argument("--device", default="cpu", metavar="DEVICE", help="where to compute the cases (default: cpu)")
     verify.add_argument("--backend", metavar="NAME", help="attention backend of the cases (default: each module's own)")
-    listing = what.add_parser("list", help="the known families, what they need and where they are")
+    listing = what.add_parser("list", help="the known models, what they need and where they are")
     info = what.add_parser("info", help="what a checkpoint holds")
-    info.add_argument("checkpoint", metavar="NAME|DIR", help="family, directory, file or owner/repository")
+    info.add_argument("checkpoint", metavar="NAME|DIR", help="family, front end, directory, file or owner/repository")
     info.add_argument("--image-encoder", metavar="PATH|NAME", help="show this image encoder too")
     info.add_argument("--download", action="store_true", help="fetch what is not on this machine")
-    for sub in (verify, listing, info):
+    path = what.add_parser("path", help="where a model is, or is expected")
+    path.add_argument("checkpoint", metavar="NAME", help="family or front end, as in the list")
+    for sub in (verify, listing, info, path):
         sub.add_argument("--json", type=Path, metavar="FILE", help="write the same to FILE")
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do the sub-verb; the exit code."""
-    return {"verify": _verify, "list": _list, "info": _info}[args.what](args)
+    return {"verify": _verify, "list": _list, "info": _info, "path": _path}[args.what](args)
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -73,7 +76,8 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    """A paragraph a family."""
+    """A paragraph a family, then one a model of a front end."""
+    from ..checkpoints.front_ends import FRONT_ENDS
     from ..checkpoints.locate import local_folder
     from ..checkpoints.registry import FAMILIES, places
 
@@ -97,16 +101,22 @@ def _list(args: argparse.Namespace) -> int:
             "note": "; ".join(family.remarks),
         }
         _print_lines([f"  {name:<14}{value}" for name, value in facts.items() if value])
-    _write_json(args.json, "checkpoint list", {"rows": rows})
+    front_ends = [front_end_row(model) for model in FRONT_ENDS.values()]
+    for row in front_ends:
+        _print_lines(front_end_lines(row))
+    _write_json(args.json, "checkpoint list", {"rows": rows, "front_ends": front_ends})
     return 0
 
 
 def _info(args: argparse.Namespace) -> int:
     """What the checkpoint states, then a paragraph a network; 1 if one of them could not be opened."""
+    from ..checkpoints.front_ends import FRONT_ENDS
     from ..checkpoints.inspection import module_facts
     from ..checkpoints.locate import describe, describe_image_encoder
     from ..errors import Gena3DError
 
+    if args.checkpoint in FRONT_ENDS and not Path(args.checkpoint).exists():
+        return _info_front_end(args)
     found = describe(args.checkpoint, allow_download=args.download)
     modules = dict(found.modules)
     if args.image_encoder:
@@ -131,6 +141,31 @@ def _info(args: argparse.Namespace) -> int:
     _write_json(args.json, "checkpoint info", {"stated": stated, "modules": [asdict(module) for module in facts]})
     if faulty := [module for module in facts if module.fault]:
         raise Gena3DError(faulty[0].fault)
+    return 0
+
+
+def _info_front_end(args: argparse.Namespace) -> int:
+    """What is known about the model of a front end; its files are checked where they are there."""
+    from ..checkpoints.front_ends import front_end
+
+    model = front_end(args.checkpoint)
+    row = front_end_row(model)
+    _print_lines(front_end_lines(row))
+    if row["present"]:
+        _print_lines(check_present(model))
+    _write_json(args.json, "checkpoint info", {"front_end": row})
+    return 0
+
+
+def _path(args: argparse.Namespace) -> int:
+    """Where the model is; 1, after the place where it is expected, if it is not there."""
+    from ..errors import DataFormatError
+
+    path, there = weights_path(args.checkpoint)
+    print(path)
+    _write_json(args.json, "checkpoint path", {"path": str(path), "present": there})
+    if not there:
+        raise DataFormatError(f"{args.checkpoint} is not there yet; see: gena3d checkpoint info {args.checkpoint}")
     return 0
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import UsageError, add_pipeline_arguments, boxes, integer, integers
+from .arguments import UsageError, add_pipeline_arguments, boxes, integer, integers, points
 
 if TYPE_CHECKING:
+    from ..io import Recording
     from ..types import Scene
 
 DEFAULT_VIEWS = 8
@@ -21,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="INPUT",
-        help="RGB-D folder, transforms.json, rosbag2 or .mcap",
+        help="RGB-D folder, transforms.json, rosbag2, .mcap or pictures",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the result")
     which = parser.add_mutually_exclusive_group()
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"use the N most informative views, 1 to 20 (default: {DEFAULT_VIEWS})",
     )
     parser.add_argument("--boxes", type=boxes, default=(), metavar="JSON", help="boxes around objects: JSON or a file")
+    parser.add_argument("--points", type=points, default=(), metavar="JSON", help="clicks on objects: JSON or a file")
     parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="name an object; may be repeated")
     parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help="random seed (default: 0)")
     parser.add_argument(
@@ -50,26 +53,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reconstruct, save, and print what was found."""
-    from ..io import BagOptions, check_input, load_recording, refuse_unless_one_input, save_scene
+    from ..io import save_scene
     from .stages import ProgressBar, make_pipeline
 
-    path = refuse_unless_one_input(args.input)
-    if path is None:
-        raise UsageError(f"{len(args.input)} inputs were given; reconstruct takes one recording at a time")
-    check_input(path)
+    load = _reader(args)
     # Torch takes seconds to import: only once the input is known to be there.
-
     pipeline = make_pipeline(args)
-    recording = load_recording(
-        path,
-        args.frames,
-        None if args.frames else args.views,
-        BagOptions(args.color_topic, args.depth_topic, args.camera_info_topic, args.world_frame),
-    )
+    recording = load()
     with ProgressBar() as progress:
         result = pipeline.run(
             recording.views,
             boxes=args.boxes,
+            points=args.points,
             text_prompts=args.prompt,
             hypotheses=args.hypotheses,
             seed=args.seed,
@@ -84,6 +79,43 @@ def run(args: argparse.Namespace) -> int:
     save_scene(result, args.out, pictures)
     _report(result.scene, args.out)
     return 0
+
+
+def _reader(args: argparse.Namespace) -> Callable[[], Recording]:
+    """What will read the input; raises `UsageError` or `DataFormatError` at once for input that nothing reads."""
+    from ..io import (
+        BagOptions,
+        Recording,
+        check_input,
+        is_photos,
+        load_photos,
+        load_recording,
+        refuse_plain_images,
+    )
+
+    if is_photos(args.input):
+        from ..stereo import NEED_POSES
+
+        if args.stereo in NEED_POSES or (args.stereo == "auto" and not _finds_poses()):
+            refuse_plain_images(args.input)
+        if args.frames:
+            raise UsageError("--frames numbers the frames of a recording; pictures are given by name")
+        return lambda: Recording(load_photos(args.input, args.views))
+    if len(args.input) > 1:
+        raise UsageError(f"{len(args.input)} inputs were given; reconstruct takes one recording at a time")
+    check_input(args.input[0])
+    bag = BagOptions(args.color_topic, args.depth_topic, args.camera_info_topic, args.world_frame)
+    return lambda: load_recording(args.input[0], args.frames, None if args.frames else args.views, bag)
+
+
+def _finds_poses() -> bool:
+    """Whether `auto` would have a matcher that finds poses; the weights themselves are checked later."""
+    from importlib.util import find_spec
+
+    from ..checkpoints.front_ends import front_end, present_folder
+    from ..stereo import LEARNED
+
+    return find_spec("pycolmap") is not None or any(present_folder(front_end(name)) for name in LEARNED)
 
 
 def _report(scene: Scene, out: Path) -> None:

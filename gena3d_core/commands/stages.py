@@ -27,6 +27,7 @@ def make_pipeline(args: argparse.Namespace) -> Pipeline:
             PipelineConfig(
                 stereo=args.stereo,
                 segmenter=args.segmenter,
+                segmenter_options={"checkpoint": args.segmenter_checkpoint} if args.segmenter_checkpoint else {},
                 generator=args.generator,
                 generator_options=generator_options(args),
                 refine_poses=not args.no_refine,

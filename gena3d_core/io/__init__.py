@@ -2,9 +2,9 @@
 
 from .bag_options import BagOptions
 from .image_files import write_picture
-from .load import Recording, check_input, load_recording, load_views
+from .load import Recording, check_input, is_photos, load_recording, load_views
 from .nerfstudio import PosedImages
-from .plain_images import refuse_unless_one_input
+from .plain_images import load_photos, refuse_plain_images
 from .rgbd_folder import RgbdFolder
 from .scene import load_scene, save_scene
 
@@ -14,10 +14,12 @@ __all__ = [
     "Recording",
     "RgbdFolder",
     "check_input",
+    "is_photos",
+    "load_photos",
     "load_recording",
     "load_scene",
     "load_views",
-    "refuse_unless_one_input",
+    "refuse_plain_images",
     "save_scene",
     "write_picture",
 ]

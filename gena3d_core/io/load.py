@@ -83,14 +83,24 @@ def check_input(path: Path) -> str:
     if not path.exists():
         raise DataFormatError(f"{path}: no such file or folder")
     if path.is_dir():
-        for kind, pattern in SIGNS:
-            if any(path.glob(pattern)):
-                return kind
+        if (kind := _folder_kind(path)) is not None:
+            return kind
     elif path.suffix.lower() in SUFFIXES:
         return SUFFIXES[path.suffix.lower()]
     if is_plain_images([path]):
         refuse_plain_images([path])
     raise DataFormatError(f"{path}: not a recording that can be read; wanted {KINDS}")
+
+
+def is_photos(paths: Sequence[Path]) -> bool:
+    """Whether these are picture files, or one folder of pictures that is no recording: `load_photos` reads those."""
+    if len(paths) == 1 and paths[0].is_dir() and _folder_kind(paths[0]) is not None:
+        return False
+    return all(path.exists() for path in paths) and is_plain_images(paths)
+
+
+def _folder_kind(folder: Path) -> str | None:
+    return next((kind for kind, pattern in SIGNS if any(folder.glob(pattern))), None)
 
 
 def _read_rgbd(path: Path, frames: Sequence[int] | None, max_views: int | None, _: BagOptions) -> Recording:

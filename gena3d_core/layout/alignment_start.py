@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..geometry import similarity, transforms
+from ..geometry.similarity_fit import fit_similarity
 from ..types import Float64Array
 from .evidence import (
     CameraPoses,
@@ -20,7 +21,6 @@ from .evidence import (
     SupportContact,
     UprightAssets,
 )
-from .registration import fit_similarity
 from .scene_assets import SceneAssets
 
 YAWS = 16

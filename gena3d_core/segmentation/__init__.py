@@ -6,29 +6,64 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..errors import InputError
-from ..types import BoxPrompt, Segmentation, View
+from ..types import BoxPrompt, Prompt, Segmentation, View
 
 
 class Segmenter(Protocol):
-    """Finds objects in views that have depth."""
+    """Finds objects in views that have depth.
 
-    def __call__(self, views: Sequence[View], prompts: Sequence[BoxPrompt] = ()) -> Segmentation:
+    A segmenter that takes more than boxes says so: `prompt_kinds`, the types of prompts that it takes; `prompt_kinds`
+    below serves both.
+    """
+
+    def __call__(self, views: Sequence[View], prompts: Sequence[Prompt] = ()) -> Segmentation:
         """Objects with one visible mask a view; with `prompts`, the prompted objects only."""
         ...
 
 
-def _tabletop(**options: Any) -> Segmenter:
+def prompt_kinds(segmenter: Segmenter) -> frozenset[type]:
+    """The types of prompts, out of `types.Prompt`, that the segmenter takes."""
+    return getattr(segmenter, "prompt_kinds", frozenset({BoxPrompt}))
+
+
+def _tabletop(device: str = "cpu", **options: Any) -> Segmenter:
+    """Geometry is numpy on the CPU: `device` is accepted so that every segmenter is made alike."""
     from .tabletop import Tabletop, TabletopConfig
 
     return Tabletop(TabletopConfig(**options))
 
 
-SEGMENTERS: Mapping[str, Callable[..., Segmenter]] = {"tabletop": _tabletop}
-"""Name -> factory that takes the fields of the segmenter's config."""
+def _promptable(name: str) -> Callable[..., Segmenter]:
+    def make(**options: Any) -> Segmenter:
+        from .learned import make_promptable
+
+        return make_promptable(name, **options)
+
+    return make
+
+
+def _grounded(**options: Any) -> Segmenter:
+    from .learned import make_grounded
+
+    return make_grounded(**options)
+
+
+SEGMENTERS: Mapping[str, Callable[..., Segmenter]] = {
+    "tabletop": _tabletop,
+    "sam": _promptable("sam"),
+    "sam2": _promptable("sam2"),
+    "sam3": _promptable("sam3"),
+    "grounded": _grounded,
+}
+"""Name -> factory that takes `device` and the fields of the segmenter's config; torch loads only when one needs it."""
 
 
 def make_segmenter(name: str, **options: Any) -> Segmenter:
-    """The segmenter called `name`, with `options` for its config; raises `InputError` for an unknown name or option."""
+    """The segmenter called `name`, with `options` for its config and a torch `device`.
+
+    Raises `InputError` for an unknown name or option, `DataFormatError` for weights that are absent, damaged or of
+    another network, `MissingDependencyError` for a package that is not installed.
+    """
     if name not in SEGMENTERS:
         raise InputError(f"unknown segmenter '{name}': choose one of {', '.join(sorted(SEGMENTERS))}")
     try:

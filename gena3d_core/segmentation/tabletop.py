@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import InputError
-from ..types import BoxPrompt, Int32Array, ObjectMask, Segmentation, SupportPlane, View
+from ..types import BoxPrompt, Int32Array, ObjectMask, Prompt, Segmentation, SupportPlane, View
 from . import acceptance, height_map, masks, merging, prompting, support
 
 
@@ -61,7 +61,7 @@ class Tabletop:
         if not 0.0 < self.config.min_height_m < self.config.max_height_m:
             raise InputError("tabletop: heights must satisfy 0 < min_height_m < max_height_m")
 
-    def __call__(self, views: Sequence[View], prompts: Sequence[BoxPrompt] = ()) -> Segmentation:
+    def __call__(self, views: Sequence[View], prompts: Sequence[Prompt] = ()) -> Segmentation:
         """Objects on the support plane, the one seen in most pixels first; ids count from 1.
 
         Views need depth. With `prompts`, one object for each box, in their order; boxes without an object give a
@@ -71,9 +71,12 @@ class Tabletop:
         if not views:
             raise InputError("no views to segment")
         names = [view.name for view in views]
-        for prompt in prompts:
-            if prompt.view not in names:
-                raise InputError(f"box prompt names view '{prompt.view}', which is not among {names}")
+        boxes = [prompt for prompt in prompts if isinstance(prompt, BoxPrompt)]
+        if len(boxes) != len(prompts):
+            raise InputError("segmenter 'tabletop' takes boxes only, no points or texts")
+        for box in boxes:
+            if box.view not in names:
+                raise InputError(f"box prompt names view '{box.view}', which is not among {names}")
         surfaces = [support.surface_of(view) for view in views]
         candidates = support.find_support_planes(surfaces, self.config.max_tilt_deg)
         if not candidates:
@@ -84,8 +87,8 @@ class Tabletop:
         split = self._choose(surfaces, [c.plane for c in candidates if c.weight > 0.25 * candidates[0].weight])
         if split is None:
             return Segmentation((), candidates[0].plane, ("the support plane is too small to carry objects",))
-        if prompts:
-            return prompting.prompted(views, surfaces, split.heights, split.grid, split.regions, prompts, split.plane)
+        if boxes:
+            return prompting.prompted(views, surfaces, split.heights, split.grid, split.regions, boxes, split.plane)
         keep = np.flatnonzero(split.scores >= self.config.min_score)
         if not len(keep):
             return Segmentation((), split.plane, ("nothing stands on the support plane: no objects found",))

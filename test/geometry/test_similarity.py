@@ -131,3 +131,10 @@ def test_mean_moves_with_the_frame_and_forgets_the_order(seed):
 def test_useless_weights_are_refused(weights):
     with pytest.raises(InputError, match="weights"):
         similarity.mean_similarity(np.stack([np.eye(4)] * 2), weights)
+
+
+def test_the_mean_of_rotations_about_one_axis_is_the_mean_angle():
+    turns = Rotation.from_euler("z", [[10], [20], [60]], degrees=True).as_matrix()
+    angle = Rotation.from_matrix(similarity.mean_rotation(turns, np.ones(3))).as_euler("xyz", degrees=True)
+    np.testing.assert_allclose(angle[:2], 0.0, atol=1e-9)
+    assert 28.0 < angle[2] < 32.0
