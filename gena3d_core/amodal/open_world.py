@@ -28,7 +28,7 @@ class OpenWorldConfig:
 
     max_iterations: int = 3
     min_growth: float = 0.005
-    """An iteration that adds less than this share of the known pixels is the last."""
+    """An iteration that adds less than this share of the known pixels is the last; less than it hides nothing."""
     margin: float = 0.35
     """The picture that the network sees reaches so far around the object."""
     border_extension: float = 0.5
@@ -93,7 +93,7 @@ class Completion:
         return whole
 
 
-def complete_objects(
+def complete_hidden_objects(
     objects: Sequence[HiddenObject],
     paint: Paint,
     side: int,
@@ -143,6 +143,11 @@ class _State:
     def _padded(self, mask: np.ndarray) -> BoolArray:
         return np.pad(np.asarray(mask, dtype=bool), self.room)
 
+    @property
+    def least(self) -> float:
+        """Pixels; less than this is no growth, and nothing worth asking for."""
+        return max(1.0, self.config.min_growth * int(self.known.sum()))
+
     def next_task(self, iteration: int, side: int) -> InpaintTask | None:
         """What to paint next; None once the object is done."""
         if self.stop is not None:
@@ -154,14 +159,15 @@ class _State:
             return None
         picture = np.where(self.known[..., None], self.picture, np.asarray(self.background, dtype=np.uint8))
         rows, cols = self._window
-        edges = (cols.start, rows.start, cols.stop, rows.stop)
+        left, top = cols.start - self.room, rows.start - self.room
+        length = rows.stop - rows.start
         return InpaintTask(
             picture=resized(picture[self._window], side),
             region=resized_mask(self._region[self._window], side),
             scene=resized(self.picture[self._window], side),
             visible=resized_mask(self.known[self._window], side),
             background=self.background,
-            box_xyxy=tuple(edge - self.room for edge in edges),  # type: ignore[arg-type]
+            box_xyxy=(left, top, left + length, top + length),
             prompt=self.item.prompt,
             seed=self.item.seed + iteration,
         )
@@ -176,7 +182,7 @@ class _State:
         whole[self._window] = resized_mask(outline, size)
         new = connected_to(whole & self._region, self.known)
         self.picture[new] = content[new]
-        grown = int(new.sum()) >= max(1.0, self.config.min_growth * int(self.known.sum()))
+        grown = int(new.sum()) >= self.least
         self.known |= new
         self.asked |= self._region
         self.iterations += 1
@@ -202,12 +208,15 @@ class _State:
             if (mask & near).any():
                 hiding |= mask
         hiding |= self._beyond_edges()
+        free = np.zeros_like(self.known)
+        free[window] = ~self.known[window] & ~self.asked[window]
+        hiding &= free
+        # A few stray pixels at the rim, which occlusion masks have, hide nothing.
+        if int(connected_to(hiding, self.known).sum()) < self.least:
+            return np.zeros_like(hiding)
         # Gaps beside an occluder belong to it; pixels that plainly show something else do not.
         seam = dilated(hiding & self.inside, self.config.seam_px) & self.inside if self.config.seam_px else hiding
-        free = ~self.known & ~self.asked & ~self.visible
-        inside = np.zeros_like(self.known)
-        inside[window] = True
-        return connected_to((hiding | seam) & free & inside, self.known)
+        return connected_to((hiding | seam) & free, self.known)
 
     def _cut_sides(self) -> tuple[str, ...]:
         height, width = self.item.visible.shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -200,5 +200,9 @@ def _height(a: BoolArray, b: BoolArray) -> int:
     return int(np.sign(lowest[0] - lowest[1]))
 
 
-OUTLINE_CUES = {"bite": _bite, "junction": _junctions, "height": _height}
+OUTLINE_CUES: Mapping[Cue, Callable[[BoolArray, BoolArray], int]] = {
+    "bite": _bite,
+    "junction": _junctions,
+    "height": _height,
+}
 """Cue -> comparison of two masks that touch, the most trusted first."""

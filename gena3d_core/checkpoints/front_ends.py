@@ -39,6 +39,7 @@ class FrontEndModel:
     repository     Hugging Face repository that holds the files, None for files at an address of their own
     package        pip line of the package that runs it, "" where that is gena3d itself
     whole_repository   the files are only the ones that tell; all of the repository is needed
+    obtained_by    how to come by the files, where fetching them is not all
     """
 
     name: str
@@ -51,6 +52,7 @@ class FrontEndModel:
     repository: str | None = None
     package: str = ""
     whole_repository: bool = False
+    obtained_by: str = ""
 
     @property
     def folder(self) -> Path:
@@ -64,7 +66,9 @@ class FrontEndModel:
 
     @property
     def obtain(self) -> str:
-        """The command that fetches the files to `folder`."""
+        """The command that fetches the files to `folder`, or what has to be done."""
+        if self.obtained_by:
+            return f"{self.obtained_by}, in {shlex.quote(str(self.folder))}"
         folder = shlex.quote(str(self.folder))
         if self.repository is None:
             fetched = [f"curl -L --create-dirs -o {shlex.quote(str(self.folder / f.name))} {f.url}" for f in self.files]
@@ -180,7 +184,22 @@ FRONT_ENDS: Mapping[str, FrontEndModel] = {
             about_gb=5.2,
             files=(WeightFile("unet/diffusion_pytorch_model.safetensors"), WeightFile("model_index.json")),
             repository="sd2-community/stable-diffusion-2-inpainting",
-            package="pip install diffusers transformers",
+            package="pip install 'gena3d[amodal]'",
+            whole_repository=True,
+        ),
+        FrontEndModel(
+            name="flux-fill",
+            summary="FLUX.1 Fill: hidden parts of objects in each view, 12 thousand million parameters",
+            stage="amodal",
+            licence="FLUX.1 [dev] Non-Commercial License",
+            non_commercial=True,
+            about_gb=58.0,
+            files=(
+                WeightFile("transformer/diffusion_pytorch_model-00001-of-00003.safetensors"),
+                WeightFile("model_index.json"),
+            ),
+            repository="black-forest-labs/FLUX.1-Fill-dev",
+            package="pip install 'gena3d[amodal]'",
             whole_repository=True,
         ),
         FrontEndModel(
@@ -190,9 +209,10 @@ FRONT_ENDS: Mapping[str, FrontEndModel] = {
             licence="none stated with the weights; ask their authors before any use that needs one",
             non_commercial=None,
             about_gb=15.4,
-            files=(WeightFile("epoch=000005.ckpt"),),
-            repository="cvlab/pix2gestalt-weights",
-            package="pip install diffusers transformers",
+            files=(WeightFile("unet/diffusion_pytorch_model.safetensors"), WeightFile("projection.safetensors")),
+            package="pip install 'gena3d[amodal]'",
+            obtained_by="hf download cvlab/pix2gestalt-weights epoch=000005.ckpt, then convert it to the layout of "
+            "diffusers that the module gena3d_core.amodal.pix2gestalt describes",
         ),
         FrontEndModel(
             name="dinov2",

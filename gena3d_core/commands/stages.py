@@ -13,13 +13,15 @@ from ..generation import AUTO, CHECKPOINT_GENERATORS, GENERATORS, chosen_generat
 from ..pipeline import Pipeline, PipelineConfig
 from ..segmentation import SEGMENTERS
 from ..stereo import STEREO_MATCHERS
-from .arguments import GENERATOR_OPTIONS, UsageError, check_name
+from ..view_completion import NONE, VIEW_COMPLETERS
+from .arguments import AMODAL_OPTIONS, GENERATOR_OPTIONS, UsageError, check_name
 
 
 def make_pipeline(args: argparse.Namespace) -> Pipeline:
     """The pipeline that the options of `add_pipeline_arguments` name. Raises `UsageError` for an unknown name."""
     check_name("--stereo", args.stereo, {"auto", *STEREO_MATCHERS})
     check_name("--segmenter", args.segmenter, SEGMENTERS)
+    check_name("--amodal", args.amodal, {AUTO, *VIEW_COMPLETERS})
     check_name("--generator", args.generator, {AUTO, *GENERATORS})
     args.generator = chosen_generator(args.generator, checkpoint=args.checkpoint)
     try:
@@ -28,6 +30,8 @@ def make_pipeline(args: argparse.Namespace) -> Pipeline:
                 stereo=args.stereo,
                 segmenter=args.segmenter,
                 segmenter_options={"checkpoint": args.segmenter_checkpoint} if args.segmenter_checkpoint else {},
+                amodal=args.amodal,
+                amodal_options=amodal_options(args),
                 generator=args.generator,
                 generator_options=generator_options(args),
                 refine_poses=not args.no_refine,
@@ -38,6 +42,18 @@ def make_pipeline(args: argparse.Namespace) -> Pipeline:
         )
     except InputError as error:
         raise UsageError(str(error)) from error
+
+
+def amodal_options(args: argparse.Namespace) -> dict[str, object]:
+    """Options that were given for `args.amodal`. Raises `UsageError` for one that has no use for them."""
+    given = {name: getattr(args, f"amodal_{name}") for name in AMODAL_OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and args.amodal == NONE:
+        raise UsageError(
+            f"--amodal '{NONE}' has no use for --amodal-{', --amodal-'.join(given)}: "
+            f"choose one of {', '.join(name for name in VIEW_COMPLETERS if name != NONE)}"
+        )
+    return given
 
 
 def generator_options(args: argparse.Namespace) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The scripted inpainter, for the tests of this folder."""
+"""Inpainters for the tests of this folder."""
 
 import importlib.util
 import sys
@@ -8,13 +8,26 @@ from types import ModuleType
 import pytest
 
 
-@pytest.fixture(scope="session")
-def scripted() -> ModuleType:
-    """Inpainters that know the answer (`scripted.py`)."""
-    spec = importlib.util.spec_from_file_location("scripted", Path(__file__).with_name("scripted.py"))
+def load(name: str) -> ModuleType:
+    """A helper module of this folder."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["scripted"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def scripted() -> ModuleType:
+    """Inpainters that know the answer (`scripted.py`)."""
+    return load("scripted")
+
+
+@pytest.fixture(scope="session")
+def tiny_diffusion() -> ModuleType:
+    """Networks of diffusers with random weights (`tiny_diffusion.py`)."""
+    for package in ("diffusers", "transformers"):
+        pytest.importorskip(package, reason=f"runs networks of {package}: pip install 'gena3d[amodal]'")
+    return load("tiny_diffusion")

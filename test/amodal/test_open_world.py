@@ -7,7 +7,7 @@ import pytest
 
 from gena3d_core.amodal.inpainter import BackgroundRemoval, plain_background
 from gena3d_core.amodal.occlusion import occlusion_masks
-from gena3d_core.amodal.open_world import HiddenObject, OpenWorldConfig, complete_objects
+from gena3d_core.amodal.open_world import HiddenObject, OpenWorldConfig, complete_hidden_objects
 from gena3d_core.amodal.order import hiding_order, in_front
 from gena3d_core.errors import InputError
 
@@ -41,7 +41,7 @@ def test_the_whole_object_is_found(post, with_depth):
     view, masks, whole, make = post
     inpainter = make()
     item = hidden(view.color, masks, 0, view.depth_m if with_depth else None)
-    (found,) = complete_objects([item], inpainter, inpainter.side)
+    (found,) = complete_hidden_objects([item], inpainter, inpainter.side)
     assert iou(masks[0], whole) < 0.85
     assert iou(found.amodal(masks[0]), whole) > 0.97
     assert found.picture.shape == view.color.shape
@@ -54,7 +54,7 @@ def test_visible_pixels_never_change(post, rng):
     view, masks, _, make = post
     inpainter = make()
     noisy = replace(view, color=rng.integers(0, 256, view.color.shape, dtype=np.uint8)).color
-    (found,) = complete_objects([hidden(noisy, masks, 0)], inpainter, inpainter.side)
+    (found,) = complete_hidden_objects([hidden(noisy, masks, 0)], inpainter, inpainter.side)
     assert found.completed.any()
     assert not (found.completed & masks[0]).any()
     # Neither does anything else but the object's guessed pixels.
@@ -69,7 +69,7 @@ def test_visible_pixels_never_change(post, rng):
 def test_an_object_that_nothing_hides_is_left_alone(post):
     view, masks, _, make = post
     inpainter = make()
-    (found,) = complete_objects([hidden(view.color, masks, 1)], inpainter, inpainter.side)
+    (found,) = complete_hidden_objects([hidden(view.color, masks, 1)], inpainter, inpainter.side)
     assert (found.stop, found.iterations, len(inpainter.tasks)) == ("nothing hides it", 0, 0)
     assert not found.completed.any()
     np.testing.assert_array_equal(found.picture, view.color)
@@ -79,7 +79,7 @@ def test_no_growth_stops(post):
     view, masks, _, make = post
     inpainter = make()
     inpainter.whole = masks[0]  # paints background in all of the region
-    (found,) = complete_objects([hidden(view.color, masks, 0)], inpainter, inpainter.side)
+    (found,) = complete_hidden_objects([hidden(view.color, masks, 0)], inpainter, inpainter.side)
     assert (found.stop, found.iterations) == ("no growth", 1)
     assert found.completed.sum() <= 0.005 * masks[0].sum()
     assert found.asked.any()
@@ -105,11 +105,11 @@ def test_what_hides_the_completed_part_comes_next(scripted):
     # The second block does not touch what is seen of the bar.
     item = HiddenObject(color, masks[0], np.stack(masks[1:]), np.zeros_like(whole))
     config = OpenWorldConfig(max_iterations=8, margin=1.0)
-    (found,) = complete_objects([item], inpainter, inpainter.side, config=config)
+    (found,) = complete_hidden_objects([item], inpainter, inpainter.side, config=config)
     assert found.iterations >= 2
     assert found.stop == "no further occluder"
     assert iou(found.amodal(masks[0]), whole) > 0.95
-    (cut_short,) = complete_objects([item], inpainter, inpainter.side, config=replace(config, max_iterations=1))
+    (cut_short,) = complete_hidden_objects([item], inpainter, inpainter.side, config=replace(config, max_iterations=1))
     assert (cut_short.iterations, cut_short.stop) == (1, "iteration limit")
     assert 0.4 < iou(cut_short.amodal(masks[0]), whole) < 0.7
     # The second round must not paint anew what the first one painted.
@@ -135,7 +135,7 @@ def test_the_canvas_grows_where_the_image_cuts_the_object(scripted, side):
     inpainter = scripted.ScriptedInpainter(big, whole, origin_xy=(-x0, -y0))
     nothing = np.zeros_like(visible)
     item = HiddenObject(color, visible, np.zeros((0, *visible.shape), bool), nothing)
-    (found,) = complete_objects([item], inpainter, inpainter.side)
+    (found,) = complete_hidden_objects([item], inpainter, inpainter.side)
     x, y = found.origin_xy
     height, width = color.shape[:2]
     truth = whole[y0 - y : y0 - y + len(found.picture), x0 - x : x0 - x + found.picture.shape[1]]
@@ -151,7 +151,7 @@ def test_the_canvas_grows_where_the_image_cuts_the_object(scripted, side):
     assert grown.pop(side) > 20
     assert set(grown.values()) == {0}
     unbent = OpenWorldConfig(border_extension=0.0)
-    (kept,) = complete_objects([item], inpainter, inpainter.side, config=unbent)
+    (kept,) = complete_hidden_objects([item], inpainter, inpainter.side, config=unbent)
     assert (kept.stop, kept.picture.shape) == ("nothing hides it", color.shape)
 
 
@@ -164,7 +164,7 @@ def test_occlusion_masks_of_unknown_things_count(solids, scripted):
     inpainter = scripted.ScriptedInpainter(alone.color, index == 0)
     visible = observation.visible_masks[0]
     item = HiddenObject(observation.views[0].color, visible, np.zeros((0, *visible.shape), bool), masks[0])
-    (found,) = complete_objects([item], inpainter, inpainter.side)
+    (found,) = complete_hidden_objects([item], inpainter, inpainter.side)
     assert iou(found.amodal(visible), index == 0) > 0.95
 
 
@@ -172,8 +172,8 @@ def test_objects_together_are_as_objects_alone(post, solids):
     view, masks, _, make = post
     inpainter = make()
     items = [hidden(view.color, masks, n, view.depth_m, prompt="thing", seed=n) for n in (0, 1)]
-    together = complete_objects(items, inpainter, inpainter.side)
-    alone = [complete_objects([item], inpainter, inpainter.side)[0] for item in items]
+    together = complete_hidden_objects(items, inpainter, inpainter.side)
+    alone = [complete_hidden_objects([item], inpainter, inpainter.side)[0] for item in items]
     for a, b in zip(together, alone, strict=True):
         np.testing.assert_array_equal(a.picture, b.picture)
         np.testing.assert_array_equal(a.completed, b.completed)
@@ -189,7 +189,7 @@ def test_background_differs_from_the_object():
 def test_outline_without_a_network(post):
     view, masks, _, make = post
     inpainter = make()
-    complete_objects([hidden(view.color, masks, 0)], inpainter, inpainter.side)
+    complete_hidden_objects([hidden(view.color, masks, 0)], inpainter, inpainter.side)
     task = inpainter.tasks[0]
     painted = inpainter([task])
     # JPEG-like noise of a network's decoder must not be taken for the object.
@@ -204,7 +204,7 @@ def test_bad_input(post):
     view, masks, _, make = post
     item = HiddenObject(view.color, np.zeros_like(masks[0]), np.stack(masks), masks[1])
     with pytest.raises(InputError, match="without visible pixels"):
-        complete_objects([item], make(), 64)
+        complete_hidden_objects([item], make(), 64)
     with pytest.raises(InputError, match="occluders"):
         HiddenObject(view.color, masks[0], masks[1], masks[1])
     with pytest.raises(InputError, match="max_iterations"):

@@ -35,9 +35,9 @@ def test_every_model_says_where_what_and_how(nowhere):
     for name, model in FRONT_ENDS.items():
         assert name in str(model.path)
         assert str(model.folder) in model.obtain
-        assert model.files[0].name in model.obtain or model.whole_repository
+        assert model.files[0].name in model.obtain or model.whole_repository or model.obtained_by
         assert model.licence
-        assert (model.repository is None) == all(file.url for file in model.files)
+        assert model.obtained_by or (model.repository is None) == all(file.url for file in model.files)
         assert all(file.sha256 is None or len(file.sha256) == 64 for file in model.files)
     assert FRONT_ENDS["pi3"].non_commercial
     with pytest.raises(InputError, match="pi3, vggt"):
