@@ -163,6 +163,7 @@ def _with_network(name: str) -> Callable[..., ViewCompleter]:
         **options: Any,
     ) -> ViewCompleter:
         from .checkpoints.front_ends import front_end, log_licence, required_folder
+        from .checkpoints.registry import places
 
         names = {field.name for field in fields(OpenWorldConfig)}
         config = {key: value for key, value in options.items() if key in names}
@@ -170,8 +171,12 @@ def _with_network(name: str) -> Callable[..., ViewCompleter]:
             config.setdefault("max_iterations", 1)
         kind = _pix2gestalt if name == "pix2gestalt" else _painting
         model = front_end(NETWORKS[name])
-        folder = Path(checkpoint) if checkpoint else required_folder(model)
-        if not checkpoint:
+        if checkpoint:
+            folder = Path(checkpoint)
+        else:
+            # What diffusers reads may lie there without the release that it was converted from.
+            converted = [place for place in places(model.name) if (place / "unet" / "config.json").is_file()]
+            folder = converted[0] if converted else required_folder(model)
             log_licence(model)
         own = {key: value for key, value in options.items() if key not in names}
         inpainter = kind(folder, device=device, **own)

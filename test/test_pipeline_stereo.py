@@ -62,7 +62,9 @@ def test_a_scene_is_matched_once_and_its_objects_share_it(table, monkeypatch):
 def test_auto_takes_weights_that_are_here_and_says_so(table, monkeypatch):
     oracle = Oracle(table)
     monkeypatch.setattr("gena3d_core.stereo.STEREO_MATCHERS", {**STEREO_MATCHERS, "pi3": lambda **_: oracle})
-    monkeypatch.setattr("gena3d_core.stereo.choice.present_folder", lambda model: "here")
+    here = {"pi3": "here"}
+    monkeypatch.setattr("gena3d_core.stereo.choice.present_folder", lambda model: here.get(model.name))
+    monkeypatch.setattr("gena3d_core.stereo.choice.find_spec", lambda name: None)
     records = []
     handler = logging.Handler()
     handler.emit = records.append
@@ -80,7 +82,8 @@ def test_auto_takes_weights_that_are_here_and_says_so(table, monkeypatch):
         logger.removeHandler(handler)
         logger.setLevel(before)
     assert [text for record in records if "auto chose" in (text := record.getMessage())] == [
-        "stereo: auto chose 'pi3': a view has no pose, and its weights are here",
+        "stereo: auto chose 'pi3': a view has no pose, and its weights are here "
+        "(code BSD-3-Clause, weights CC BY-NC 4.0 (non-commercial use only))",
         "stereo: auto chose 'depth_camera': every view has depth and a pose",
     ]
 

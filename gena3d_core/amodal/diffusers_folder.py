@@ -12,7 +12,7 @@ from ..checkpoints.weight_files import read_headers
 from ..errors import DataFormatError, MissingDependencyError
 
 INDEX = "model_index.json"
-PIP_NAME = "'gena3d[amodal]'"
+PIP_NAME = "'gena3d[diffusion]'"
 
 
 @dataclass(frozen=True)

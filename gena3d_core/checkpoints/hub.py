@@ -19,6 +19,15 @@ def is_repository_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def may_be_cached(repository: str) -> bool:
+    """False where the local cache surely holds nothing of owner/repository; costs next to nothing."""
+    try:
+        from huggingface_hub.constants import HF_HUB_CACHE
+    except ImportError:
+        return True
+    return (Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}").is_dir()
+
+
 def snapshot(name: str, *, allow_download: bool, patterns: Sequence[str] = WANTED) -> Path:
     """Folder of the repository on this machine.
 

@@ -91,6 +91,26 @@ PI3: KeyMap = (
 )
 """π³."""
 
+PI3X: KeyMap = (
+    (r"^ray_embed\.proj\.", "ray_embed."),
+    (r"^pose_inject_blk\.", "pose_blocks."),
+    (r"_head\.upsample_blocks\.", "_head.stages."),
+    (r"_head\.output_block\.", "_head.outputs."),
+    (r"^metric_token$", "metric.token"),
+    (r"^metric_head\.", "metric.head."),
+    (r"^metric_decoder\.projects_x\.", "metric.token_layer."),
+    (r"^metric_decoder\.projects_y\.", "metric.context_layer."),
+    (r"^metric_decoder\.linear_out\.", "metric.out_layer."),
+    (r"^metric_decoder\.(blocks\.\d+)\.norm2\.", r"metric.\1.norms.cross_attn."),
+    (r"^metric_decoder\.(blocks\.\d+)\.norm_y\.", r"metric.\1.operations.cross_attn.norm_context."),
+    (r"^metric_decoder\.(blocks\.\d+)\.norm3\.", r"metric.\1.norms.mlp."),
+    (r"^metric_decoder\.(blocks\.\d+)\.cross_attn\.([qkv])_proj\.", r"metric.\1.operations.cross_attn.to_\2."),
+    (r"^metric_decoder\.(blocks\.\d+)\.cross_attn\.proj\.", r"metric.\1.operations.cross_attn.to_out."),
+    (r"^metric_decoder\.", "metric."),
+    *PI3,
+)
+"""π³X."""
+
 AGGREGATOR_PREFIX = "aggregator."
 """In front of the aggregator's names in the file of a whole VGGT."""
 

@@ -27,6 +27,7 @@ OWN_MODELS: dict[str, str] = {
     "DinoV2": "image_encoders.dinov2",
     "SmallEncoder": "image_encoders.small",
     "Pi3": "geometry.pi3",
+    "Pi3X": "geometry.pi3x",
     "VggtAggregator": "geometry.vggt",
 }
 """Class -> its module in `gena3d_core.models`. Every constructor takes a dataclass `config` and at most a few further

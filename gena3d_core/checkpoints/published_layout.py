@@ -45,6 +45,7 @@ CLASS_ROLES: Mapping[str, str] = {
     "SLatRadianceFieldDecoder": "radiance_field_decoder",
     "DinoVisionTransformer": "image_encoder",
     "Pi3": "scene_geometry",
+    "Pi3X": "scene_geometry",
     "Aggregator": "scene_geometry",
 }
 """Class -> what a network of it is for, where no pipeline.json says so."""

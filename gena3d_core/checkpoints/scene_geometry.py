@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,9 +18,14 @@ from .open import load_module
 from .published_layout import read_network_file
 
 ROLE = "scene_geometry"
-CLASSES = {"pi3": ("Pi3",)}
+CLASSES = {"pi3": ("Pi3",), "pi3x": ("Pi3X",)}
 """Name -> classes, published and ours, that are this network."""
-CALLED = {"Pi3": "π³", "Aggregator": "the aggregator of VGGT", "VggtAggregator": "the aggregator of VGGT"}
+CALLED = {
+    "Pi3": "π³",
+    "Pi3X": "π³X",
+    "Aggregator": "the aggregator of VGGT",
+    "VggtAggregator": "the aggregator of VGGT",
+}
 
 
 def find_scene_geometry(name: str, checkpoint: str | Path | None = None) -> ModuleFiles:
@@ -47,12 +53,17 @@ def find_scene_geometry(name: str, checkpoint: str | Path | None = None) -> Modu
 
 def checked_scene_geometry(
     name: str, checkpoint: str | Path | None = None, *, device: str = "cpu", dtype: torch.dtype | None = None
-) -> Callable[[], nn.Module]:
+) -> Callable[[], Any]:
     """Check the files now (errors as in `find_scene_geometry`); what is returned opens the network on `device`.
 
-    dtype: of the matrix products; None: bfloat16 on an accelerator, float32 on a CPU. Opening says the licence if it
-    does not allow every use, and raises `DataFormatError` for values that are not finite or a wrong hash.
+    'vggt' is run by a package of its authors (see `vggt_package`). dtype: of the matrix products; None: bfloat16 on an
+    accelerator, float32 on a CPU. Opening says the licence if it does not allow every use, and raises `DataFormatError`
+    for values that are not finite or a wrong hash.
     """
+    if name == "vggt":
+        from .vggt_package import checked_vggt
+
+        return checked_vggt(checkpoint, device=device, dtype=dtype)
     module = find_scene_geometry(name, checkpoint)
 
     def open_network() -> nn.Module:

@@ -77,7 +77,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     """A paragraph a family, then one a model of a front end."""
-    from ..checkpoints.front_ends import FRONT_ENDS
+    from ..checkpoints.front_end_table import FRONT_ENDS
     from ..checkpoints.locate import local_folder
     from ..checkpoints.registry import FAMILIES, places
 
@@ -110,7 +110,7 @@ def _list(args: argparse.Namespace) -> int:
 
 def _info(args: argparse.Namespace) -> int:
     """What the checkpoint states, then a paragraph a network; 1 if one of them could not be opened."""
-    from ..checkpoints.front_ends import FRONT_ENDS
+    from ..checkpoints.front_end_table import FRONT_ENDS
     from ..checkpoints.inspection import module_facts
     from ..checkpoints.locate import describe, describe_image_encoder
     from ..errors import Gena3DError

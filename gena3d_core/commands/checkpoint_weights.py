@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataFormatError
 
 if TYPE_CHECKING:
-    from ..checkpoints.front_ends import FrontEndModel
+    from ..checkpoints.front_end_table import FrontEndModel
 
 
 def front_end_row(model: FrontEndModel) -> dict[str, Any]:
@@ -33,6 +33,8 @@ def front_end_row(model: FrontEndModel) -> dict[str, Any]:
         "files": [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in model.files],
         "obtain": model.obtain,
         "package": model.package or None,
+        "gated": model.gated,
+        "note": model.note or None,
     }
 
 
@@ -51,7 +53,9 @@ def front_end_lines(row: dict[str, Any]) -> list[str]:
         "size": f"about {row['about_gb']:g} GB",
         "files": "; ".join(known),
         "obtain": row["obtain"],
+        "access": "granted on the repository's page" if row["gated"] else None,
         "package": row["package"],
+        "note": row["note"],
     }
     head = f"{row['name']}: {row['summary']} ({row['stage']})"
     return [head, *(f"  {name:<14}{value}" for name, value in facts.items() if value)]
@@ -79,7 +83,8 @@ def weights_path(name: str) -> tuple[Path, bool]:
 
     Raises `DataFormatError` for a name that nothing is known by.
     """
-    from ..checkpoints.front_ends import FRONT_ENDS, present_folder
+    from ..checkpoints.front_end_table import FRONT_ENDS
+    from ..checkpoints.front_ends import present_folder
     from ..checkpoints.locate import local_folder
     from ..checkpoints.registry import FAMILIES, places
 

@@ -112,10 +112,10 @@ def _finds_poses() -> bool:
     """Whether `auto` would have a matcher that finds poses; the weights themselves are checked later."""
     from importlib.util import find_spec
 
-    from ..checkpoints.front_ends import front_end, present_folder
     from ..stereo import LEARNED
+    from ..stereo.choice import weights_here
 
-    return find_spec("pycolmap") is not None or any(present_folder(front_end(name)) for name in LEARNED)
+    return find_spec("pycolmap") is not None or any(weights_here(name) is not None for name in LEARNED)
 
 
 def _report(scene: Scene, out: Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.front_ends import FrontEndModel, check_files, front_end, log_licence, present_folder, required_folder
+from ..checkpoints.front_end_table import FrontEndModel
+from ..checkpoints.front_ends import check_files, front_end, log_licence, present_folder, required_folder
 from ..errors import InputError
 from .automatic import AutomaticConfig
 from .florence2 import CLASS, NEEDED_FOR, load_florence2

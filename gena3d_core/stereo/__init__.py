@@ -61,12 +61,18 @@ STEREO_MATCHERS: Mapping[str, Callable[..., StereoMatcher]] = {
     "depth_camera": _depth_camera,
     "plane_sweep": _plane_sweep,
     "pi3": _learned("pi3"),
+    "pi3x": _learned("pi3x"),
+    "vggt": _learned("vggt"),
     "sfm": _sfm,
 }
 """Name -> factory that takes `device` and the fields of the matcher's config; torch loads only when one needs it."""
 
-LEARNED = ("pi3",)
-"""Matchers that need weights, best first."""
+LEARNED: Mapping[str, tuple[str, ...]] = {
+    "pi3x": ("pi3x",),
+    "pi3": ("pi3",),
+    "vggt": ("vggt-commercial", "vggt"),
+}
+"""Matchers that need weights, best first -> the models of `checkpoints.front_end_table` of which they need one."""
 NEED_POSES = ("depth_camera", "plane_sweep")
 """Matchers that take every pose as given."""
 

@@ -17,6 +17,7 @@ from ..errors import Gena3DError, InputError, MemoryBudgetError
 from ..types import Float32Array, Intrinsics, View
 from ..views.geometry_images import PATCH, PIXEL_LIMIT, stacked_views
 from .depth_camera import DepthCamera, DepthCameraConfig, clean_depth
+from .known_views import KnownViews, known_views
 from .placement import EstimatedViews, StereoResult, placed_views
 
 log = logging.getLogger("gena3d")
@@ -44,8 +45,12 @@ class SceneGeometry(Protocol):
         ...
 
 
-GeometryNetwork = Callable[[torch.Tensor], SceneGeometry]
-"""Images (B, S, 3, h, w), colour in [0, 1] and sides multiples of 14, -> their geometry."""
+GeometryNetwork = Callable[..., SceneGeometry]
+"""Images (B, S, 3, h, w), colour in [0, 1] and sides multiples of 14, -> their geometry.
+
+One with a true attribute `takes_known` is also given what is known of them (see `KnownViews.tensors`), by name, and its
+lengths are about metres.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class LearnedStereoConfig:
     """Relative step of depth between neighbouring pixels that counts as an edge."""
     keep_measured: bool = True
     """Views with depth of their own keep it, cleaned, and lend its scale to the others."""
+    use_known: bool = True
+    """Tell poses, calibration and depth that are known to a network that takes them (π³X)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_confidence < 1 or not self.edge_ratio > 0:
@@ -120,7 +127,8 @@ class LearnedStereo:
         """
         if not views:
             raise InputError(f"{self.name}: no views")
-        output = self._output(stacked_views([view.color for view in views], pixel_limit=self.config.pixel_limit))
+        images = stacked_views([view.color for view in views], pixel_limit=self.config.pixel_limit)
+        output = self._output(images, self._known(views, images))
         notes: list[str] = []
         estimate = self._estimate(views, output, notes)
         result = placed_views(views, estimate, self.name)
@@ -137,19 +145,26 @@ class LearnedStereo:
         own = replace(after, depth_m=before.depth_m, depth_confidence=before.depth_confidence)
         return DepthCamera()([own])[0]
 
-    def _output(self, images: Float32Array) -> _Output:
-        key = blake2b(images.tobytes() + str(images.shape).encode(), digest_size=16).digest()
+    def _known(self, views: Sequence[View], images: Float32Array) -> KnownViews | None:
+        if not self.config.use_known or not getattr(self._loaded(), "takes_known", False):
+            return None
+        return known_views(views, *images.shape[-2:])
+
+    def _output(self, images: Float32Array, known: KnownViews | None) -> _Output:
+        told = b"" if known is None else known.digest()
+        key = blake2b(images.tobytes() + str(images.shape).encode() + told, digest_size=16).digest()
         if self._last is None or self._last[0] != key:
             self._last = None
-            self._last = (key, self._run(images))
+            self._last = (key, self._run(images, known))
         return self._last[1]
 
     @torch.inference_mode()
-    def _run(self, images: Float32Array) -> _Output:
+    def _run(self, images: Float32Array, known: KnownViews | None) -> _Output:
         network = self._loaded()
         count, _, height, width = images.shape
+        told = {} if known is None else known.tensors(self.device)
         try:
-            found = network(torch.from_numpy(images)[None].to(self.device))
+            found = network(torch.from_numpy(images)[None].to(self.device), **told)
             tensors = [t[0].float().cpu().numpy() for t in (found.local_points, found.confidence, found.T_world_camera)]
         except torch.OutOfMemoryError as error:
             raise MemoryBudgetError(
@@ -174,7 +189,10 @@ class LearnedStereo:
             confidences.append(cv2.resize(confidence, size, interpolation=cv2.INTER_NEAREST_EXACT))
             intrinsics.append(self._intrinsics(view, points, confidence, notes))
         found = np.ones(len(views), dtype=bool)
-        return EstimatedViews(output.T_estimate_camera, tuple(depths), tuple(confidences), tuple(intrinsics), found)
+        about_metres = getattr(self._loaded(), "takes_known", False)
+        return EstimatedViews(
+            output.T_estimate_camera, tuple(depths), tuple(confidences), tuple(intrinsics), found, about_metres
+        )
 
     def _intrinsics(self, view: View, points: Float32Array, confidence: Float32Array, notes: list[str]) -> Intrinsics:
         seen = focal_lengths(points, confidence >= self.config.min_confidence, view.intrinsics)

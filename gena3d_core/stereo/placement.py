@@ -44,6 +44,7 @@ class EstimatedViews:
     confidence         one (H, W) float32 in [0, 1] a view
     intrinsics         one a view
     found              (V,) bool: False for views that could not be placed
+    about_metres       the unit is a guess of metres
     """
 
     T_estimate_camera: Float64Array
@@ -51,6 +52,7 @@ class EstimatedViews:
     confidence: tuple[Float32Array, ...]
     intrinsics: tuple[Intrinsics, ...]
     found: BoolArray
+    about_metres: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,12 +134,12 @@ def place(views: Sequence[View], estimate: EstimatedViews, name: str) -> Placeme
         scale = _depth_scale(views, estimate, measured)
         metric = scale is not None
         if scale is None:
-            scale = GUESSED_DEPTH_M / median_depth
             why = "cameras at one place only" if posed else "no known camera position"
-            warnings.append(
-                f"{name}: sizes are up to scale (no camera depth, {why}): a median depth of {GUESSED_DEPTH_M:g} m is "
-                "assumed"
-            )
+            scale, taken = 1.0, "the network's own guess of metres is taken"
+            if not estimate.about_metres:
+                scale = GUESSED_DEPTH_M / median_depth
+                taken = f"a median depth of {GUESSED_DEPTH_M:g} m is assumed"
+            warnings.append(f"{name}: sizes are up to scale (no camera depth, {why}): {taken}")
         if posed:
             S = fit_cameras(estimated, known, scale).S_world_estimate
         else:

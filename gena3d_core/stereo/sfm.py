@@ -17,6 +17,7 @@ from ..types import Float32Array, Intrinsics, View
 from .depth_camera import DepthCamera
 from .placement import EstimatedViews, StereoResult, placed_views, upright_views
 from .plane_sweep import PlaneSweep, PlaneSweepConfig
+from .signal_handlers import kept_handlers
 
 NAME = "sfm"
 MIN_MATCHES = 15
@@ -134,7 +135,9 @@ def estimated_views(
 
 def _pycolmap() -> Any:
     try:
-        import pycolmap
+        # Its log library takes SIGTERM over and ends the process with a trace, which would cost a node its clean end.
+        with kept_handlers():
+            import pycolmap
     except ImportError as error:
         raise MissingDependencyError("pycolmap", "the stereo matcher 'sfm'", "'gena3d[sfm]'") from error
     # Its progress would drown our own messages; failures are reported by us.

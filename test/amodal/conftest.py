@@ -29,5 +29,5 @@ def scripted() -> ModuleType:
 def tiny_diffusion() -> ModuleType:
     """Networks of diffusers with random weights (`tiny_diffusion.py`)."""
     for package in ("diffusers", "transformers"):
-        pytest.importorskip(package, reason=f"runs networks of {package}: pip install 'gena3d[amodal]'")
+        pytest.importorskip(package, reason=f"runs networks of {package}: pip install 'gena3d[diffusion]'")
     return load("tiny_diffusion")

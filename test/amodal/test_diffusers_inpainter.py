@@ -149,7 +149,7 @@ def test_absent_weights_and_packages(folder, tmp_path, monkeypatch):
         with pytest.raises(Gena3DError, match=words):
             make_view_completer(name, device="cpu")
     monkeypatch.setattr(diffusers_folder.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"needs 'diffusers': pip install 'gena3d\[amodal\]'"):
+    with pytest.raises(MissingDependencyError, match=r"needs 'diffusers': pip install 'gena3d\[diffusion\]'"):
         make_view_completer("oaac", checkpoint=str(folder))
 
 

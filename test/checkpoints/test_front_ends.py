@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gena3d_core.checkpoints.front_ends import FRONT_ENDS, WeightFile, check_files, front_end, present_folder
+from gena3d_core.checkpoints.front_end_table import FRONT_ENDS, WeightFile
+from gena3d_core.checkpoints.front_ends import check_files, front_end, present_folder
 from gena3d_core.checkpoints.scene_geometry import checked_scene_geometry, find_scene_geometry
 from gena3d_core.errors import DataFormatError, InputError
 from gena3d_core.models.geometry.pi3 import Pi3
@@ -35,12 +36,12 @@ def test_every_model_says_where_what_and_how(nowhere):
     for name, model in FRONT_ENDS.items():
         assert name in str(model.path)
         assert str(model.folder) in model.obtain
-        assert model.files[0].name in model.obtain or model.whole_repository or model.obtained_by
+        assert model.files[0].name in model.obtain or model.patterns
         assert model.licence
-        assert model.obtained_by or (model.repository is None) == all(file.url for file in model.files)
+        assert (model.repository is None) == all(file.url for file in model.files)
         assert all(file.sha256 is None or len(file.sha256) == 64 for file in model.files)
     assert FRONT_ENDS["pi3"].non_commercial
-    with pytest.raises(InputError, match="pi3, vggt"):
+    with pytest.raises(InputError, match="pi3, pi3x, vggt"):
         front_end("pie3")
 
 

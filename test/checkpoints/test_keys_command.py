@@ -8,7 +8,6 @@ import pytest
 from gena3d_core.checkpoints.published import build_published
 from gena3d_core.checkpoints.verification import verify_keys
 
-NOT_YET = ("pi3x",)
 KEYS = Path(__file__).resolve().parents[3] / "shared" / "keys"
 PUBLISHED = sorted(KEYS.glob("*.json")) or [KEYS / "absent.json"]
 
@@ -91,7 +90,7 @@ def test_files_that_are_none(gena3d, tmp_path):
 
 
 def test_a_class_of_a_later_issue_is_not_supported_yet(keys_file, gena3d):
-    done = gena3d("verify", "--keys", keys_file(lambda c: c.update({"class": "Pi3X"})))
+    done = gena3d("verify", "--keys", keys_file(lambda c: c.update({"class": "Pi4"})))
     assert done.code == 1
     assert done.out[0].split() == ["flow.json", "not", "supported", "yet"]
 
@@ -122,8 +121,5 @@ def test_published_parameters_map_one_to_one(keys_dir, gena3d, file):
     done = gena3d("verify", "--keys", file)
     name, verdict = done.out[0].split(maxsplit=1)
     assert name == file.name
-    if file.stem in NOT_YET:
-        assert (done.code, verdict) == (1, "not supported yet")
-    else:
-        stated = json.loads(file.read_text())
-        assert (done.code, verdict) == (0, f"ok {stated['n_tensors']} tensors, {stated['n_parameters']} parameters")
+    stated = json.loads(file.read_text())
+    assert (done.code, verdict) == (0, f"ok {stated['n_tensors']} tensors, {stated['n_parameters']} parameters")

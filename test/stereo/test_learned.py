@@ -222,8 +222,12 @@ def test_auto_takes_the_best_at_hand(views, monkeypatch, caplog):
     assert choose(views, at_hand) == "depth_camera"
     assert choose(without_depth, at_hand) == "plane_sweep"
     assert choose([photo(view) for view in views], at_hand) == "sfm"
+    # Weights that not every use is allowed for come behind what needs none ...
     for given in (without_depth, [photo(view) for view in views], [*views[:2], photo(views[2])]):
-        assert choose(given, {"pi3": None, **at_hand}) == "pi3"
+        assert choose(given, {**at_hand, "pi3": None}) == choose(given, at_hand)
+        assert choose(given, {"depth_camera": None, "vggt": None, **at_hand}) == "vggt"
+    # ... and are taken where nothing else serves.
+    assert choose([photo(view) for view in views], {"depth_camera": None, "plane_sweep": None, "pi3": None}) == "pi3"
     with pytest.raises(InputError, match=r"view 0.*checkpoint info pi3.*gena3d\[sfm\]"):
         choose([photo(view) for view in views], {"depth_camera": None, "plane_sweep": None})
 
@@ -240,4 +244,59 @@ def test_auto_leaves_out_weights_that_are_damaged(tmp_path, monkeypatch):
         make_stereo_matcher("pi3")
     with pytest.raises(InputError, match="pixel_limits"):
         make_stereo_matcher("pi3", pixel_limits=3)
-    assert LEARNED[0] == "pi3"
+    assert next(iter(LEARNED)) == "pi3x"
+
+
+def test_order_of_what_is_at_hand_follows_the_licences(monkeypatch):
+    folders = {"pi3": "here", "vggt-commercial": "here", "vggt": "here"}
+    monkeypatch.setattr("gena3d_core.stereo.choice.present_folder", lambda model: folders.get(model.name))
+    monkeypatch.setattr("gena3d_core.stereo.choice.make_stereo_matcher", lambda name, **_: name)
+    monkeypatch.setattr("gena3d_core.stereo.choice.find_spec", lambda name: name)
+    assert list(matchers_at_hand()) == ["depth_camera", "vggt", "plane_sweep", "sfm", "pi3"]
+    del folders["vggt-commercial"]
+    assert list(matchers_at_hand()) == ["depth_camera", "plane_sweep", "sfm", "pi3", "vggt"]
+
+
+class Hearing:
+    """A perfect network that keeps what it was told."""
+
+    takes_known = True
+
+    def __init__(self, network):
+        self.network, self.told = network, []
+
+    def __call__(self, images, **known):
+        self.told.append(known)
+        return self.network(images)
+
+
+def test_a_network_that_takes_what_is_known_is_told(perfect, views):
+    network = Hearing(perfect[0])
+    given = [views[0], replace(views[1], depth_m=None), photo(views[2])]
+    stereo = LearnedStereo("hearing", lambda: network, LearnedStereoConfig(pixel_limit=PIXELS))
+    stereo.match(given)
+    told = network.told[0]
+    assert told["T_world_camera"].isfinite().all(dim=(-1, -2)).tolist() == [[True, True, False]]
+    assert told["depth_m"].isfinite().flatten(2).any(dim=2).tolist() == [[True, False, False]]
+    assert told["rays"].isfinite().flatten(2).all(dim=2).tolist() == [[True, True, False]]
+    height, width = told["depth_m"].shape[-2:]
+    # Rays of the outer pixels span what the image spans, but for half a pixel on either side.
+    fx, full = views[0].intrinsics.fx, views[0].intrinsics.width
+    span = float(told["rays"][0, 0, 0, -1, 0] - told["rays"][0, 0, 0, 0, 0])
+    assert span == pytest.approx(full / fx * (width - 1) / width, rel=1e-5)
+    assert float(told["rays"][0, 0, 0, 0, 1]) == pytest.approx(-float(told["rays"][0, 0, height - 1, 0, 1]), abs=0.03)
+    stereo.match(given)
+    assert len(network.told) == 1
+    stereo.match([views[0], replace(views[1], depth_m=None), views[2]])
+    assert len(network.told) == 2
+    silent = LearnedStereo("deaf", lambda: network, LearnedStereoConfig(pixel_limit=PIXELS, use_known=False))
+    silent.match(given)
+    assert network.told[-1] == {}
+
+
+def test_a_guess_of_metres_is_taken_and_said(perfect, views):
+    guessed = LearnedStereo("hearing", lambda: Hearing(perfect[0]), LearnedStereoConfig(pixel_limit=PIXELS))
+    result = guessed.match([photo(view) for view in views])
+    assert not result.metric
+    assert result.residuals["stereo_scale_m"] == pytest.approx(1.0)
+    assert any("own guess of metres" in text for text in result.warnings)

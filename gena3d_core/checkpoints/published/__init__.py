@@ -37,6 +37,7 @@ BUILDERS: dict[str, str] = {
     "SLatRadianceFieldDecoder": "structured_latent:radiance_field_decoder",
     "DinoVisionTransformer": "image_encoders:dinov2",
     "Pi3": "geometry:pi3",
+    "Pi3X": "geometry:pi3x",
     "Aggregator": "geometry:aggregator",
     "VGGT": "geometry:aggregator",
 }

@@ -1,4 +1,4 @@
-"""Networks of scene geometry: π³ and the aggregator of VGGT."""
+"""Networks of scene geometry: π³, π³X and the aggregator of VGGT."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...models.geometry.pi3 import Pi3, Pi3Config
+from ...models.geometry.pi3x import Pi3X, Pi3XConfig
 from ...models.geometry.vggt import VggtAggregator, VggtAggregatorConfig
 from ...models.image_encoders.dinov2 import DinoV2Config
-from ..key_maps import AGGREGATOR_PREFIX, PI3, VGGT_AGGREGATOR
+from ..key_maps import AGGREGATOR_PREFIX, PI3, PI3X, VGGT_AGGREGATOR
 from . import PublishedModel, load_published
-from .arguments import config_from
+from .arguments import Config, config_from
 from .inference import inferred_constructor
 
 PI3_NAMES: Mapping[str, str] = {
@@ -56,16 +57,25 @@ IMAGE_SIZE = 518
 
 def pi3(constructor: Mapping[str, Any]) -> PublishedModel:
     """`Pi3`; besides the published arguments, sizes by the names of `PI3_NAMES` and the encoder's as a table."""
+    return PublishedModel(Pi3(_pi3_config(Pi3Config, constructor)), PI3)
+
+
+def pi3x(constructor: Mapping[str, Any]) -> PublishedModel:
+    """`Pi3X`; arguments as for `pi3`."""
+    return PublishedModel(Pi3X(_pi3_config(Pi3XConfig, constructor)), PI3X)
+
+
+def _pi3_config(kind: type[Config], constructor: Mapping[str, Any]) -> Config:
     arguments = dict(constructor)
     encoder, pos_type = arguments.pop("encoder", {}), arguments.pop("pos_type", "rope100")
-    config = config_from(
-        Pi3Config,
-        {PI3_NAMES.get(name, name): value for name, value in arguments.items()},
-        fixed={"decoder_size": "large"},
+    named = {PI3_NAMES.get(name, name): value for name, value in arguments.items()}
+    return config_from(
+        kind,
+        {name: tuple(value) if isinstance(value, list) else value for name, value in named.items()},
+        fixed={"decoder_size": "large", "use_multimodal": True, "ckpt": None},
         encoder=config_from(DinoV2Config, encoder, mask_token=False),
         rotation_base=_rotation_base(pos_type),
     )
-    return PublishedModel(Pi3(config), PI3)
 
 
 def aggregator(constructor: Mapping[str, Any]) -> PublishedModel:

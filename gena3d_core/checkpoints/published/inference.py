@@ -85,6 +85,7 @@ READERS: Mapping[str, tuple[str, Callable[[Mapping[str, tuple[int, ...]]], dict[
     "Aggregator": ("VGGT aggregator", _aggregator),
     "VGGT": ("VGGT aggregator", _aggregator),
     "Pi3": ("π³", _pi3),
+    "Pi3X": ("π³X", _pi3),
 }
 """Class -> what it is called, and how its sizes are read."""
 
@@ -92,7 +93,8 @@ SIGNS: Mapping[str, frozenset[str]] = {
     "DinoVisionTransformer": frozenset(
         ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
     ),
-    "Pi3": frozenset(("register_token", "encoder.cls_token", "point_decoder.projects.weight", "camera_head.fc_t.bias")),
+    "Pi3": frozenset(("register_token", "encoder.cls_token", "point_head.proj.weight", "camera_head.fc_t.bias")),
+    "Pi3X": frozenset(("metric_token", "pose_inject_blk.0.norm1.weight", "point_head.upsample_blocks.0.0.0.weight")),
     "Aggregator": frozenset(("camera_token", "register_token", "frame_blocks.0.attn.qkv.weight")),
 }
 """Class -> names that no other one has together."""

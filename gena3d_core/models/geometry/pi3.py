@@ -8,15 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import InputError
-from ...nn.precision import cast_matrix_layers, matrix_dtype
 from ...nn.rotary import planar_rotation
-from ..image_encoders.dinov2 import DinoV2, DinoV2Config
-from ..image_encoders.patches import IMAGENET_MEAN, IMAGENET_STD
+from ..image_encoders.dinov2 import DinoV2Config
 from .heads import CameraHead, PixelHead, TokenDecoder
-from .views import across_views, check_views, geometry_block, token_positions, within_views
+from .trunk import GeometryTrunk
+from .views import token_positions
 
 
 @dataclass(frozen=True)
@@ -77,22 +76,14 @@ class ViewGeometry:
         return torch.sigmoid(self.confidence_logit)
 
 
-class Pi3(nn.Module):
+class Pi3(GeometryTrunk):
     """Views (B, S, 3, H, W), colour in [0, 1] and sides multiples of the patch size, to `ViewGeometry`."""
 
-    image_mean: Tensor
-    image_std: Tensor
-
     def __init__(self, config: Pi3Config | None = None) -> None:
-        super().__init__()
-        self.config = config = config or Pi3Config()
-        C, patch = config.encoder.embed_dim, config.encoder.patch_size
-        self.encoder = DinoV2(config.encoder)
-        # Buffers, because published files hold them.
-        self.register_buffer("image_mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("image_std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
-        self.register_token = nn.Parameter(torch.zeros(1, 1, config.registers, C))
-        self.blocks = nn.ModuleList(geometry_block(C, config.heads) for _ in range(config.depth))
+        config = config or Pi3Config()
+        super().__init__(config.encoder, config.depth, config.heads, config.registers, config.rotation_base)
+        self.config = config
+        patch = config.encoder.patch_size
         self.point_decoder = self._decoder(config.head_width)
         self.point_head = PixelHead(config.head_width, 3, patch)
         self.conf_decoder = self._decoder(config.head_width)
@@ -106,24 +97,12 @@ class Pi3(nn.Module):
             2 * config.encoder.embed_dim, config.head_width, out_width, config.head_depth, config.head_heads
         )
 
-    def set_precision(self, dtype: torch.dtype) -> None:
-        """Compute the blocks' matrix products in `dtype`; the layers around them and the heads stay in float32."""
-        for stage in (self.encoder, self.point_decoder, self.conf_decoder, self.camera_decoder):
-            cast_matrix_layers(stage.blocks, dtype)
-        cast_matrix_layers(self.blocks, dtype)
-
-    def patch_tokens(self, images: Tensor) -> Tensor:
-        """(B, S, 3, H, W) -> (B, S, patches, C) tokens of the image encoder."""
-        check_views(images, self.config.encoder.patch_size)
-        normalised = (images.flatten(0, 1).to(self.image_mean.dtype) - self.image_mean) / self.image_std
-        return self.encoder(normalised).patch_tokens.unflatten(0, images.shape[:2])
-
     def forward(self, images: Tensor) -> ViewGeometry:
         """Raises `InputError` for images that are not as the class says."""
         config, patches = self.config, self.patch_tokens(images)
         height, width = (side // config.encoder.patch_size for side in images.shape[-2:])
         positions = token_positions(config.registers, height, width, images.device)
-        tokens = self._trunk(patches, positions)
+        tokens = self.trunk(patches, positions)
         rotation = planar_rotation(positions, config.head_width // config.head_heads, config.rotation_base)
         points, confidence, camera = (
             decoder(tokens, rotation)[:, :, config.registers :]
@@ -136,17 +115,3 @@ class Pi3(nn.Module):
             confidence_logit=self.conf_head(confidence, height, width).float().squeeze(-1),
             T_world_camera=self.camera_head(camera),
         )
-
-    def _trunk(self, patches: Tensor, positions: Tensor) -> Tensor:
-        """(B, S, patches, C) -> (B, S, registers + patches, 2C): what the last two blocks give, side by side."""
-        config = self.config
-        within = planar_rotation(positions, config.encoder.embed_dim // config.heads, config.rotation_base)
-        across = within.repeated(patches.shape[1])
-        registers = self.register_token.expand(*patches.shape[:2], -1, -1)
-        x = torch.cat([registers, patches.to(registers.dtype)], dim=2).to(matrix_dtype(self.blocks))
-        last = []
-        for i, block in enumerate(self.blocks):
-            x = across_views(block, x, across) if i % 2 else within_views(block, x, within)
-            if i >= len(self.blocks) - 2:
-                last.append(x)
-        return torch.cat(last, dim=-1)

@@ -51,6 +51,7 @@ class DinoV2Config:
     interpolate_antialias, interpolate_offset   how positions are resized for other image sizes
     ffn_layer               'mlp', or 'swiglu' (the giant model; 'swiglufused' computes the same)
     mask_token              whether there is the token that stood for hidden patches in training (not read here)
+    image_channels          channels of the images: 3, colour, but for encoders of other maps
     """
 
     img_size: int = 518
@@ -65,6 +66,7 @@ class DinoV2Config:
     interpolate_offset: float = 0.0
     ffn_layer: str = "mlp"
     mask_token: bool = True
+    image_channels: int = 3
 
     def __post_init__(self) -> None:
         if self.img_size % self.patch_size:
@@ -117,7 +119,7 @@ class DinoV2(nn.Module):
         super().__init__()
         self.config = config = config or DinoV2Config()
         C, side = config.embed_dim, config.img_size // config.patch_size
-        self.patch_embed = nn.Conv2d(3, C, config.patch_size, stride=config.patch_size)
+        self.patch_embed = nn.Conv2d(config.image_channels, C, config.patch_size, stride=config.patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, C))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + side**2, C))
         count = config.num_register_tokens
@@ -168,8 +170,9 @@ class DinoV2(nn.Module):
 
     def forward(self, images: Tensor) -> DinoV2Features:
         """images (P, 3, H, W), sides multiples of the patch size, normalised by ImageNet's statistics."""
-        check_images(images, 3, self.config.patch_size)
-        patches = self.patch_embed(images[:, :3].to(self.patch_embed.weight.dtype))
+        channels = self.config.image_channels
+        check_images(images, channels, self.config.patch_size)
+        patches = self.patch_embed(images[:, :channels].to(self.patch_embed.weight.dtype))
         height, width = patches.shape[-2:]
         tokens = patches.flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.positions(height, width)

@@ -1,11 +1,13 @@
 """Small networks of scene geometry with parameters that are all at work."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
 from gena3d_core.models.geometry.pi3 import Pi3, Pi3Config
+from gena3d_core.models.geometry.pi3x import Pi3X, Pi3XConfig
 from gena3d_core.models.geometry.vggt import VggtAggregator, VggtAggregatorConfig
 from gena3d_core.models.image_encoders.dinov2 import DinoV2Config
 
@@ -27,6 +29,19 @@ def make_pi3() -> Callable[..., Pi3]:
         sizes = {"depth": 4, "heads": 2, "head_width": 16, "head_depth": 1, "head_heads": 2, "camera_width": 8}
         model = drawn(Pi3(Pi3Config(encoder=ENCODER, **{**sizes, **changes})))
         assert isinstance(model, Pi3)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_pi3x() -> Callable[[], Pi3X]:
+    def make() -> Pi3X:
+        encoder = replace(ENCODER, embed_dim=32)
+        sizes = {"depth": 4, "heads": 2, "head_width": 16, "head_depth": 1, "head_heads": 2, "camera_width": 8}
+        small = {"pose_layers": (1, 2), "head_channels": (8, 8, 8), "metric_width": 16, "metric_heads": 2}
+        model = drawn(Pi3X(Pi3XConfig(encoder=encoder, **sizes, **small)))
+        assert isinstance(model, Pi3X)
         return model
 
     return make
