@@ -169,6 +169,9 @@ class ReconstructionParameters(NodeParameters):
         "stereo matcher; auto: the cameras' depth where all views have it, else pi3 with its weights, else plane_sweep",
     )
     segmenter: str = parameter("tabletop", "what finds the objects")
+    amodal: str = parameter(
+        "none", "paints hidden parts into the views: none, oaac, flux, pix2gestalt; auto: oaac with its weights, or none"
+    )
     generator: str = parameter(
         "auto", "what completes the objects; auto: edge, which comes with the package; observed: nothing does"
     )

@@ -57,6 +57,7 @@ def make_pipeline(parameters: ReconstructionParameters) -> PipelineLike:
         PipelineConfig(
             stereo=parameters.stereo,
             segmenter=parameters.segmenter,
+            amodal=parameters.amodal,
             generator=parameters.generator,
             generator_options=_generator_options(parameters),
             refine_poses=parameters.refine_poses,
