@@ -170,7 +170,7 @@ class ReconstructionParameters(NodeParameters):
     )
     segmenter: str = parameter("tabletop", "what finds the objects")
     amodal: str = parameter(
-        "none", "paints hidden parts into the views: none, oaac, flux, pix2gestalt; auto: oaac with its weights, or none"
+        "none", "paints hidden parts into the views: none, oaac, flux, pix2gestalt; auto: oaac if its weights are here"
     )
     generator: str = parameter(
         "auto", "what completes the objects; auto: edge, which comes with the package; observed: nothing does"
