@@ -25,7 +25,8 @@ from .geometry.registration import refine_view_poses
 from .layout import place_objects
 from .meshing import finish_mesh
 from .meshing.appearance import with_appearance
-from .observation import build_observations
+from .observation import build_observations, with_free_space
+from .outlines import mask_model_of
 from .scene_mode import SceneKnowledge, SceneResult, SceneRun, reconstruct_scene, scene_of_views
 from .segmentation import make_segmenter, prompt_kinds
 from .stereo import NEED_POSES, make_stereo_matcher, match_views
@@ -33,6 +34,7 @@ from .stereo.choice import choose, matchers_at_hand, no_poses_text
 from .types import (
     BoxPrompt,
     CancelCheck,
+    ObjectObservation,
     PointPrompt,
     ProgressCallback,
     Prompt,
@@ -43,13 +45,15 @@ from .types import (
     View,
     check_cancelled,
 )
+from .view_completion import NONE, make_view_completer
 
 STAGE_SHARES = {
     "stereo": 0.25,
     "registration": 0.15,
     "segmentation": 0.15,
     "observation": 0.05,
-    "generation": 0.25,
+    "amodal": 0.05,
+    "generation": 0.20,
     "meshing": 0.10,
     "layout": 0.05,
 }
@@ -71,6 +75,11 @@ class PipelineConfig:
     segmenter: str = "tabletop"
     segmenter_options: Mapping[str, object] = field(default_factory=dict)
     """Options of the segmenter's own, such as a checkpoint (see `segmentation.learned`)."""
+    amodal: str = NONE
+    """What paints the hidden parts of objects into their views, by name; `none`: nothing does, the generator gets the
+    occlusion masks only; `auto`: `oaac` where its weights are."""
+    amodal_options: Mapping[str, object] = field(default_factory=dict)
+    """Options of the view completer's own, such as a checkpoint (see `view_completion.make_view_completer`)."""
     generator: str = AUTO
     """What completes the objects, by name; `auto`: the checkpoint that comes with the package."""
     generator_options: Mapping[str, object] = field(default_factory=dict)
@@ -108,6 +117,11 @@ class Pipeline:
             raise InputError(f"free_space_resolution must not be negative, got {self.config.free_space_resolution}")
         self._segmenter = make_segmenter(
             self.config.segmenter, **{"device": self.config.device, **self.config.segmenter_options}
+        )
+        self._view_completer = make_view_completer(
+            self.config.amodal,
+            device=self.config.device,
+            **{"mask_model": mask_model_of(self._segmenter), **self.config.amodal_options},
         )
         self._scene_generator: SceneGenerator | None = None
         self._generator: ObjectGenerator | None = None
@@ -167,7 +181,6 @@ class Pipeline:
             observations = build_observations(
                 posed,
                 segmentation,
-                free_space_resolution=self._free_space_resolution,
                 align_objects=self.config.refine_poses,
             )
         if self._generator is None:
@@ -185,10 +198,14 @@ class Pipeline:
             seen = {observation.id: observation for observation in observations}
             own = tuple(seen[item.id] for item in made.objects if item.id in seen)
             return Reconstruction(scene=scene, views=tuple(posed), observations=own)
+        with run.stage("amodal"):
+            shown = self._completed_views(observations, seed, run)
+            # The space around an object is carved where its completed views say that it lies.
+            observations = [replace(o, free_space=s.free_space) for o, s in zip(observations, shown, strict=True)]
         with run.stage("generation"):
             completed, incomplete = complete_objects(
                 self._generator,
-                observations,
+                shown,
                 seed=seed,
                 hypotheses=hypotheses,
                 progress=run.inner_progress,
@@ -218,6 +235,20 @@ class Pipeline:
             warnings=tuple(warnings),
         )
         return Reconstruction(scene=scene, views=tuple(posed), observations=tuple(observations))
+
+    def _completed_views(
+        self, observations: Sequence[ObjectObservation], seed: int, run: _Run
+    ) -> list[ObjectObservation]:
+        """What the generator is shown: views with hidden parts painted in, and the free space around each object."""
+        try:
+            completed = self._view_completer.complete(
+                observations, seed=seed, progress=run.inner_progress, cancelled=run.cancelled
+            )
+        finally:
+            if self.config.device != "cpu":
+                # The generator comes next, and needs the memory.
+                self._view_completer.close()
+        return [with_free_space(observation, self._free_space_resolution) for observation in completed]
 
     def _check_prompt_kinds(self, prompts: Sequence[Prompt]) -> None:
         kinds = prompt_kinds(self._segmenter)

@@ -175,6 +175,9 @@ class ReconstructionParameters(NodeParameters):
         "since the views of a view set are posed",
         choices=("objects", "scene", "auto"),
     )
+    amodal: str = parameter(
+        "none", "paints hidden parts into the views: none, oaac, flux, pix2gestalt; auto: oaac if its weights are here"
+    )
     generator: str = parameter(
         "auto",
         "what completes the objects; auto: edge, which comes with the package; observed: nothing does; in mode scene: "

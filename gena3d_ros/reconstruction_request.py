@@ -63,6 +63,7 @@ def make_pipeline(parameters: ReconstructionParameters) -> PipelineLike:
             segmenter=parameters.segmenter,
             mode=parameters.mode,
             **chosen,
+            amodal=parameters.amodal,
             refine_poses=parameters.refine_poses,
             max_faces=parameters.max_faces,
             watertight=parameters.watertight,

@@ -255,6 +255,7 @@ FRONT_ENDS: Mapping[str, FrontEndModel] = {
             files=(WeightFile("epoch=000005.ckpt"),),
             repository="cvlab/pix2gestalt-weights",
             package=DIFFUSION,
+            note="to be converted to the layout of diffusers that the module gena3d_core.amodal.pix2gestalt describes",
         ),
         FrontEndModel(
             name="dinov2",

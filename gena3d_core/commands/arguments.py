@@ -136,6 +136,16 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
         "--segmenter-checkpoint", metavar="PATH", help="its weights, where they are not in their usual place"
     )
     group.add_argument(
+        "--amodal",
+        default="none",
+        metavar="NAME",
+        help="paints hidden parts into the views: none (default: masks only), oaac, flux, pix2gestalt, auto",
+    )
+    group.add_argument(
+        "--amodal-checkpoint", metavar="DIR", help="its weights, where they are not in their usual place"
+    )
+    group.add_argument("--amodal-steps", type=integer(1, 1000), metavar="N", help="its sampling steps")
+    group.add_argument(
         "--generator",
         default="auto",
         metavar="NAME",
@@ -152,6 +162,8 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
     add_generator_arguments(parser)
 
 
+AMODAL_OPTIONS = ("checkpoint", "steps")
+"""Arguments `--amodal-...` that go to a view completer with a network, under these names, where they are given."""
 GENERATOR_OPTIONS = (
     "checkpoint",
     "image_encoder",

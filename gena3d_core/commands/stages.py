@@ -15,7 +15,8 @@ from ..generation import AUTO, CHECKPOINT_GENERATORS, GENERATORS, SCENE_GENERATO
 from ..pipeline import Pipeline, PipelineConfig
 from ..segmentation import SEGMENTERS
 from ..stereo import STEREO_MATCHERS
-from .arguments import GENERATOR_OPTIONS, UsageError, check_name
+from ..view_completion import NONE, VIEW_COMPLETERS
+from .arguments import AMODAL_OPTIONS, GENERATOR_OPTIONS, UsageError, check_name
 
 
 def make_pipeline(args: argparse.Namespace, mode: str = "objects") -> Pipeline:
@@ -23,6 +24,7 @@ def make_pipeline(args: argparse.Namespace, mode: str = "objects") -> Pipeline:
     one of scenes. Raises `UsageError` for an unknown name."""
     check_name("--stereo", args.stereo, {"auto", *STEREO_MATCHERS})
     check_name("--segmenter", args.segmenter, SEGMENTERS)
+    check_name("--amodal", args.amodal, {AUTO, *VIEW_COMPLETERS})
     if mode == "scene":
         check_name("--generator", args.generator, {AUTO, *SCENE_GENERATORS})
         chosen: dict[str, Any] = {
@@ -41,6 +43,8 @@ def make_pipeline(args: argparse.Namespace, mode: str = "objects") -> Pipeline:
                 segmenter_options={"checkpoint": args.segmenter_checkpoint} if args.segmenter_checkpoint else {},
                 mode=mode,
                 **chosen,
+                amodal=args.amodal,
+                amodal_options=amodal_options(args),
                 refine_poses=not args.no_refine,
                 max_faces=args.max_faces,
                 watertight=args.watertight,
@@ -61,6 +65,18 @@ def given_options(args: argparse.Namespace, unfit: Sequence[str]) -> dict[str, A
     if wrong := [name for name in unfit if name in given]:
         other = "objects" if tuple(unfit) == NOT_OF_SCENES else "scene"
         raise UsageError(f"--{wrong[0].replace('_', '-')} is for --mode {other}")
+    return given
+
+
+def amodal_options(args: argparse.Namespace) -> dict[str, object]:
+    """Options that were given for `args.amodal`. Raises `UsageError` for one that has no use for them."""
+    given = {name: getattr(args, f"amodal_{name}") for name in AMODAL_OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and args.amodal == NONE:
+        raise UsageError(
+            f"--amodal '{NONE}' has no use for --amodal-{', --amodal-'.join(given)}: "
+            f"choose one of {', '.join(name for name in VIEW_COMPLETERS if name != NONE)}"
+        )
     return given
 
 
