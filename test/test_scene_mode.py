@@ -18,7 +18,7 @@ from gena3d_core.generative.settings import SamplingSettings
 from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.geometry import similarity, transforms
 from gena3d_core.layout.relative_layout import Y_UP_MODEL
-from gena3d_core.pipeline import PHOTO_SHARES, STAGE_SHARES, Pipeline, PipelineConfig
+from gena3d_core.pipeline import PHOTO_SHARES, SCENE_SHARES, Pipeline, PipelineConfig
 from gena3d_core.types import Intrinsics, View
 from gena3d_core.viz import scene_sheet
 from gena3d_core.viz.render import fragments_of
@@ -157,7 +157,7 @@ def test_posed_depth_views_place_the_scene_in_the_world(make_pipeline, views):
     np.testing.assert_allclose([item.size_m[2] for item in (query, cube, tower)], [0.1, 0.07, 0.12], rtol=0.1)
     assert scene.residuals["layout_unit_m"] == pytest.approx(UNIT_M, rel=0.06)
     assert scene.residuals["layout_residual_m"] < 0.01
-    assert set(scene.timings_s) == {*STAGE_SHARES, "total"}
+    assert set(scene.timings_s) == {*SCENE_SHARES, "total"}
     for item in scene.objects:
         assert item.residuals["disagreement_m"] < 0.02
         assert item.residuals["disagreement_deg"] < 15
