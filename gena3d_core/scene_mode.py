@@ -13,6 +13,8 @@ from .errors import InputError
 from .generation import SceneGenerator
 from .geometry import mesh as mesh_ops
 from .geometry.camera import upright_axes
+from .geometry.scene_poses import similarities_from_poses
+from .geometry.similarity import change_between
 from .layout import PlacedScene, RelativeLayout, SceneLayoutConfig, place_scene
 from .layout.evidence import (
     Evidence,
@@ -250,8 +252,15 @@ def _grounded(alignment: WorldAlignment, layout: RelativeLayout, generated: Gene
 
 
 def _covariances(generated: GeneratedScene, usual: Float64Array) -> Float64Array:
-    """(A, 7, 7) of the poses: those of assets that no picture shows together with the query are mere guesses."""
+    """(A, 7, 7) of the poses: at least what hypotheses differ by; those of assets that no picture shows together with
+    the query are mere guesses."""
     found = usual.copy()
+    if len(generated.pose_samples) > 1:
+        shown, samples = similarities_from_poses(generated.poses), similarities_from_poses(generated.pose_samples)
+        apart = [[change_between(S, other[n]) ** 2 for n, S in enumerate(shown)] for other in samples]
+        spread = np.sum(apart, axis=0) / (len(samples) - 1)
+        for own, variance in zip(found, spread, strict=True):
+            np.fill_diagonal(own, np.maximum(np.diag(own), variance))
     found[~generated.seen] += np.diag([GUESSED_SIGMA**2] * 3 + [1.0] * 3 + [1.0])
     return found
 

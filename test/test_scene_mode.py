@@ -19,6 +19,7 @@ from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.geometry import similarity, transforms
 from gena3d_core.layout.relative_layout import Y_UP_MODEL
 from gena3d_core.pipeline import PHOTO_SHARES, SCENE_SHARES, Pipeline, PipelineConfig
+from gena3d_core.scene_mode import SceneKnowledge, place_generated
 from gena3d_core.types import Intrinsics, View
 from gena3d_core.viz import scene_sheet
 from gena3d_core.viz.render import fragments_of
@@ -104,6 +105,22 @@ def test_one_known_size_gives_metres(make_pipeline):
     assert 1.0 < scene.residuals["layout_unit_sigma_ratio"] < 1.2
     with pytest.raises(InputError, match=r"sizes are known of objects \[7\]"):
         make_pipeline(z_up_poses()).run_photos(squares([20, 14, 9]), sizes_m={7: 0.12})
+
+
+def test_what_hypotheses_disagree_about_is_less_sure():
+    torch.set_num_threads(1)
+    photo = squares([20, 14, 9])
+    bundle = known_bundle(SIZES, z_up_poses())
+    made = SceneFlowGenerator(bundle, settings=SamplingSettings(steps=2)).generate(photo, hypotheses=2)
+    assert made.pose_samples.shape == (2, 3, 8)
+    np.testing.assert_allclose(made.pose_samples[0], made.pose_samples[1])
+    other = np.stack([made.poses, made.poses])
+    other[1, 1, 0] += 0.4
+    known = SceneKnowledge(sizes_m={10: 0.15})
+    same, apart = (place_generated(replace(made, pose_samples=p), photo, known) for p in (made.pose_samples, other))
+    variances = [[np.diag(pose.estimate.covariance) for pose in placed.poses] for placed in (same, apart)]
+    assert variances[1][1][0] - variances[0][1][0] == pytest.approx((0.4 * UNIT_M) ** 2 - (0.03 * UNIT_M) ** 2, rel=0.1)
+    np.testing.assert_allclose(variances[0][2], variances[1][2])
 
 
 UNIT_M = 0.2
@@ -192,6 +209,10 @@ def test_an_asset_that_fails_keeps_what_was_seen(monkeypatch, views):
 def test_modes_and_their_input():
     with pytest.raises(InputError, match="unknown mode 'scenes'"):
         Pipeline(PipelineConfig(mode="scenes"))
+    with pytest.raises(
+        InputError, match="unknown generator of scenes 'edge'; choose one of: auto, edge_scene, scenegen"
+    ):
+        Pipeline(PipelineConfig(mode="scene", scene_generator="edge"))
     with pytest.raises(InputError, match="pictures without camera poses place no object"):
         Pipeline(PipelineConfig(mode="objects", generator="observed")).run_photos(squares([20]))
 

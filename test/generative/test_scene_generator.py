@@ -9,6 +9,7 @@ import torch
 from gena3d_core.benchmarks.measuring import with_peak_memory
 from gena3d_core.checkpoints.presets import random_bundle, random_scene_bundle
 from gena3d_core.errors import EmptyResultError, InputError, MemoryBudgetError
+from gena3d_core.generative.flow_generator import FlowGenerator
 from gena3d_core.generative.scene_denoiser import scene_denoiser
 from gena3d_core.generative.scene_generator import SceneFlowGenerator
 from gena3d_core.generative.scene_structure import sample_scene
@@ -181,6 +182,8 @@ def test_bad_input_is_refused():
         generator.generate(squares([16, 8]), query=2)
     with pytest.raises(InputError, match="no checkpoint of SceneGen"):
         SceneFlowGenerator(random_bundle("tiny"))
+    with pytest.raises(InputError, match="mode 'scene' takes it"):
+        FlowGenerator(bundle)
     lacking = {role: module for role, module in bundle.modules.items() if role != "scene_geometry"}
     with pytest.raises(InputError, match=r"lacks scene_geometry.*--geometry-encoder"):
         SceneFlowGenerator(replace(bundle, modules=lacking))
