@@ -79,6 +79,16 @@ PRESETS: dict[str, Preset] = {
         vae_patch=4,
         vae_middle=1,
     ),
+    "small": Preset(
+        "observed",
+        SmallEncoderConfig(image_size=112, in_channels=5, stem=(16, 32, 64), width=96, depth=2, heads=4),
+        _flow(8, 128, 96, 4, 4, channels=16, patch_size=2, **OWN),
+        latent_channels=16,
+        vae_channels=(48, 96),
+        vae_blocks=1,
+        vae_patch=4,
+        vae_middle=1,
+    ),
     "full": Preset(
         "canonical",
         DinoV2Config(),
@@ -88,7 +98,8 @@ PRESETS: dict[str, Preset] = {
         vae_blocks=2,
     ),
 }
-"""tiny: seconds to train, for tests; edge: what a CPU can sample; full: GENA3D over TRELLIS-image-large."""
+"""tiny: seconds to train, for tests; edge: what a CPU can sample; small: on the latents of edge, an eighth of its
+size, to compare many variants on a CPU; full: GENA3D over TRELLIS-image-large."""
 
 SCENE_GEOMETRY: dict[str, SmallSceneGeometryConfig] = {
     "tiny": SmallSceneGeometryConfig(stem=(8, 16), width=24, depth=1, heads=2, registers=2),
