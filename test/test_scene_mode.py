@@ -107,6 +107,11 @@ def test_one_known_size_gives_metres(make_pipeline):
         make_pipeline(z_up_poses()).run_photos(squares([20, 14, 9]), sizes_m={7: 0.12})
 
 
+def test_pictures_that_an_upright_grid_cannot_use_are_told(make_pipeline):
+    scene = make_pipeline(z_up_poses()).run_photos(squares([20, 14, 9], views=2))
+    assert "of 2 pictures only number 0 is shown to this generator" in scene.warnings
+
+
 def test_what_hypotheses_disagree_about_is_less_sure():
     torch.set_num_threads(1)
     photo = squares([20, 14, 9])
