@@ -1,15 +1,16 @@
-"""`gena3d bench pipeline | generator | data`: where time and memory go."""
+"""`gena3d bench pipeline | generator | frontends | data`: where time and memory go."""
 
 from __future__ import annotations
 
 import argparse
 from types import ModuleType
 
-from . import bench_data, bench_generator, bench_pipeline
+from . import bench_data, bench_frontends, bench_generator, bench_pipeline
 
 BENCHMARKS: dict[str, tuple[str, ModuleType]] = {
     "pipeline": ("the pipeline stage by stage, then the nodes under load where ROS is at hand", bench_pipeline),
     "generator": ("the networks of the generators: time and memory beside the arithmetic floor", bench_generator),
+    "frontends": ("segmenters, stereo matchers and 2D amodal completers: time and peak memory", bench_frontends),
     "data": ("the data engine: how fast training examples are made, stage by stage", bench_data),
 }
 """What is measured -> (in words, module with `add_arguments` and `run`)."""
