@@ -78,7 +78,7 @@ def _tiny_segmenter(name: str, device: str) -> Any:
     from ..segmentation.grounded import Grounded
 
     network, tokenizer = tiny_networks.tiny_florence2()
-    return Grounded(Florence2(network, tokenizer, device=device, image_size=64), masks)
+    return Grounded(Florence2(network, tokenizer, device=device, image_size=64, max_new_tokens=20), masks)
 
 
 def _stereo(name: str, tiny: bool = False) -> Make:

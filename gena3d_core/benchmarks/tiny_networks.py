@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 SAM_SIDE = 128
-DECODER = {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
+DECODER: dict[str, Any] = {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
 
 
 def tiny_sam() -> Any:

@@ -105,7 +105,8 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
         )
         rows.append(measure_in_process(task, float(args.timeout)))
-    print(f"input: {args.recording or 'simulated scene'}; first run: loading + working\n\n{tables(rows)}")
+    print(f"input: {args.recording or 'simulated scene'}; first run: loading + working")
+    print(f"peak memory: what a front end alone needs of libraries, weights and working memory\n\n{tables(rows)}")
     if args.json:
         content = {"schema": 1, "command": "bench frontends", "machine": machine, "rows": rows}
         write_file(args.json, json.dumps(content, indent=1).encode())
