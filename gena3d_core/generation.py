@@ -9,7 +9,14 @@ import numpy as np
 
 from .errors import IncompleteError, InputError
 from .observed import ObservedSurface
-from .types import CancelCheck, CompletedObject, ObjectObservation, ProgressCallback
+from .types import (
+    CancelCheck,
+    CompletedObject,
+    GeneratedScene,
+    ObjectObservation,
+    ProgressCallback,
+    SceneObservation,
+)
 
 
 class ObjectGenerator(Protocol):
@@ -30,6 +37,29 @@ class ObjectGenerator(Protocol):
         number of samples drawn for each object (their agreement gives the confidence). Raises `CancelledError`
         when `cancelled()` becomes true, `InputError` for an observation that holds no points, and `IncompleteError`,
         which carries the objects that are done, where nothing comes out for some.
+        """
+        ...
+
+
+class SceneGenerator(Protocol):
+    """Imagines all assets of a scene together with their places to one another."""
+
+    def generate(
+        self,
+        scene: SceneObservation,
+        *,
+        query: int | None = None,
+        seed: int = 0,
+        hypotheses: int = 1,
+        progress: ProgressCallback | None = None,
+        cancelled: CancelCheck | None = None,
+    ) -> GeneratedScene:
+        """Assets in the order of the observation, as far as they came out, and their poses.
+
+        query: number of the asset in whose frame and unit the poses are. seed makes the result reproducible, whatever
+        the order of the assets; hypotheses: samples drawn of the whole scene. Raises `CancelledError` when
+        `cancelled()` becomes true, `InputError` for an asset that no image shows, `EmptyResultError` if nothing at all
+        came out.
         """
         ...
 
@@ -107,6 +137,27 @@ GENERATORS: dict[str, Callable[..., ObjectGenerator]] = {
     **{family: _from_checkpoint(family) for family in CHECKPOINT_GENERATORS},
 }
 """Generators by name."""
+
+
+SCENE_GENERATORS = ("edge_scene", "scenegen")
+"""Generators of whole scenes: families of checkpoints."""
+
+
+def make_scene_generator(name: str, **options: Any) -> SceneGenerator:
+    """The generator of scenes called `name`, or `AUTO`: the one that comes with the package.
+
+    options: of `generative.scene_generator.make_scene_generator`. Raises `InputError` for an unknown name or option,
+    `DataFormatError` for a checkpoint that is not there.
+    """
+    from .generative.scene_generator import make_scene_generator as make  # imports torch
+
+    name = SCENE_GENERATORS[0] if name == AUTO else name
+    if name not in SCENE_GENERATORS:
+        raise InputError(f"unknown generator of scenes '{name}'; choose one of: {', '.join([AUTO, *SCENE_GENERATORS])}")
+    try:
+        return make(**{"checkpoint": name, **options})
+    except TypeError as error:
+        raise InputError(f"generator '{name}' does not take the options {sorted(options)}: {error}") from error
 
 
 AUTO = "auto"

@@ -29,8 +29,6 @@ from .types import (
 
 UNSEEN_CONFIDENCE = 0.1
 """Confidence of the walls and caps that close an object on its support."""
-STRAY_CELL_M = 0.01
-"""Points in small groups farther than about two such cells from the rest are strays of the depth or the masks."""
 PIN_HOLE_VOXELS = 20.0
 """Perimeter, in voxels, up to which a hole in the surface counts as a gap of the fusion and is filled."""
 
@@ -77,7 +75,7 @@ class ObservedSurface:
         name = f"object {observation.id} ('{observation.label}')"
         if not len(observation.points_m) or not np.isfinite(observation.points_m).all():
             raise InputError(f"{name} has no observed points, or points that are not finite: check its masks and depth")
-        kept = without_strays(observation.points_m, STRAY_CELL_M)
+        kept = without_strays(observation.points_m)
         points_m, point_view = observation.points_m[kept], observation.point_view[kept]
         voxel = self.voxel_size_m or choose_voxel_size(observation.views, points_m, point_view)
         patches = make_patches(observation.views, observation.visible_masks, points_m)

@@ -12,10 +12,13 @@ from .errors import CancelledError, Gena3DError, InputError, StageError
 from .generation import (
     AUTO,
     CHECKPOINT_GENERATORS,
+    ObjectGenerator,
+    SceneGenerator,
     chosen_generator,
     complete_objects,
     free_space_resolution,
     make_generator,
+    make_scene_generator,
 )
 from .geometry.bundle_adjustment import refine_poses_by_features
 from .geometry.registration import refine_view_poses
@@ -24,6 +27,7 @@ from .meshing import finish_mesh
 from .meshing.appearance import with_appearance
 from .observation import build_observations, with_free_space
 from .outlines import mask_model_of
+from .scene_mode import SceneKnowledge, SceneResult, SceneRun, reconstruct_scene, scene_of_views
 from .segmentation import make_segmenter, prompt_kinds
 from .stereo import NEED_POSES, make_stereo_matcher, match_views
 from .stereo.choice import choose, matchers_at_hand, no_poses_text
@@ -36,6 +40,7 @@ from .types import (
     Prompt,
     Reconstruction,
     Scene,
+    SceneObservation,
     TextPrompt,
     View,
     check_cancelled,
@@ -53,6 +58,11 @@ STAGE_SHARES = {
     "layout": 0.05,
 }
 """Stages in order, with the share of the whole work that progress reports give each."""
+PHOTO_SHARES = {"generation": 0.75, "meshing": 0.15, "layout": 0.10}
+"""The same where nothing but pictures and masks is given."""
+MODES = ("objects", "scene", "auto")
+"""objects: each object by itself, placed by its measured points; scene: all together with their relative layout; auto:
+objects where cameras are posed, scene for pictures without."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,12 @@ class PipelineConfig:
     """What completes the objects, by name; `auto`: the checkpoint that comes with the package."""
     generator_options: Mapping[str, object] = field(default_factory=dict)
     """Options of the generator's own, such as a checkpoint (see `generative.flow_generator.make_flow_generator`)."""
+    mode: str = AUTO
+    """One of `MODES`."""
+    scene_generator: str = AUTO
+    """What imagines whole scenes, by name; `auto`: the checkpoint that comes with the package."""
+    scene_options: Mapping[str, object] = field(default_factory=dict)
+    """Its options (see `generative.scene_generator.make_scene_generator`)."""
     refine_poses: bool = True
     """Align the views to one another before their depth is merged."""
     max_faces: int = 20_000
@@ -90,8 +106,11 @@ class Pipeline:
     """Runs the stages; holds the models, so make it once and call `run` often. Not thread-safe."""
 
     def __init__(self, config: PipelineConfig | None = None) -> None:
-        """Raises `InputError` for a name that no implementation has, other `Gena3DError` for missing or bad weights."""
+        """Raises `InputError` for a name that no implementation has, `DataFormatError` for a checkpoint that is not
+        there; that of scenes is only looked for in mode `scene`, or by `run_photos`."""
         self.config = config or PipelineConfig()
+        if self.config.mode not in MODES:
+            raise InputError(f"unknown mode '{self.config.mode}', one of {', '.join(MODES)}")
         if self.config.max_faces < 4:
             raise InputError(f"max_faces must be at least 4, got {self.config.max_faces}")
         if (self.config.free_space_resolution or 0) < 0:
@@ -104,15 +123,29 @@ class Pipeline:
             device=self.config.device,
             **{"mask_model": mask_model_of(self._segmenter), **self.config.amodal_options},
         )
+        self._scene_generator: SceneGenerator | None = None
+        self._generator: ObjectGenerator | None = None
+        self._free_space_resolution = 0
+        if self.config.mode == "scene":
+            self._scene_generator = self._make_scene_generator()
+        else:
+            self._generator = self._make_generator()
+            wanted = self.config.free_space_resolution
+            self._free_space_resolution = free_space_resolution(self._generator) if wanted is None else wanted
+        name, device = self.config.stereo, self.config.device
+        self._matchers = matchers_at_hand(device) if name == AUTO else {name: make_stereo_matcher(name, device=device)}
+
+    def _make_generator(self) -> ObjectGenerator:
         options = dict(self.config.generator_options)
         generator = chosen_generator(self.config.generator, checkpoint=options.get("checkpoint"))
         if generator in CHECKPOINT_GENERATORS:
             options.setdefault("device", self.config.device)
-        self._generator = make_generator(generator, **options)
-        wanted = self.config.free_space_resolution
-        self._free_space_resolution = free_space_resolution(self._generator) if wanted is None else wanted
-        name, device = self.config.stereo, self.config.device
-        self._matchers = matchers_at_hand(device) if name == AUTO else {name: make_stereo_matcher(name, device=device)}
+        return make_generator(generator, **options)
+
+    def _make_scene_generator(self) -> SceneGenerator:
+        return make_scene_generator(
+            self.config.scene_generator, **{"device": self.config.device, **self.config.scene_options}
+        )
 
     def run(
         self,
@@ -150,6 +183,21 @@ class Pipeline:
                 segmentation,
                 align_objects=self.config.refine_poses,
             )
+        if self._generator is None:
+            made = SceneResult((), {}, True, ())
+            if segmentation.objects:
+                checked, known = scene_of_views(posed, segmentation, observations)
+                warnings.extend(checked.warnings)
+                made = self._scene_made(run, checked.scene, known, seed, hypotheses)
+            scene = replace(
+                _scene(made, run, frame_id, warnings, residuals),
+                stamp_ns=max(view.stamp_ns for view in views),
+                support=segmentation.support,
+                view_names=tuple(view.name for view in views),
+            )
+            seen = {observation.id: observation for observation in observations}
+            own = tuple(seen[item.id] for item in made.objects if item.id in seen)
+            return Reconstruction(scene=scene, views=tuple(posed), observations=own)
         with run.stage("amodal"):
             shown = self._completed_views(observations, seed, run)
             # The space around an object is carved where its completed views say that it lies.
@@ -210,6 +258,46 @@ class Pipeline:
                 takes = "boxes only" if kinds == {BoxPrompt} else "boxes and points"
                 raise InputError(f"{words} need a segmenter such as {able}; '{self.config.segmenter}' takes {takes}")
 
+    def _scene_made(
+        self, run: _Run, scene: SceneObservation, known: SceneKnowledge, seed: int, hypotheses: int
+    ) -> SceneResult:
+        if self._scene_generator is None:
+            self._scene_generator = self._make_scene_generator()
+        how = SceneRun(
+            self._scene_generator,
+            run.stage,
+            lambda mesh: finish_mesh(mesh, max_faces=self.config.max_faces, watertight=self.config.watertight),
+            seed,
+            hypotheses,
+            run.inner_progress,
+            run.cancelled,
+        )
+        return reconstruct_scene(how, scene, known)
+
+    def run_photos(
+        self,
+        scene: SceneObservation,
+        *,
+        sizes_m: Mapping[int, float] | None = None,
+        hypotheses: int = 1,
+        seed: int = 0,
+        progress: ProgressCallback | None = None,
+        cancelled: CancelCheck | None = None,
+    ) -> Scene:
+        """Reconstruct a scene of pictures without cameras, with masks as `views.scene_masks.checked_scene` gives them.
+
+        sizes_m: longest sides that are known, by id of the object; without any, lengths are in units of the size of the
+        largest object in the pictures and `metric` is False. The world has z up and, with generators of upright grids,
+        y ahead of the camera. Raises as `run`, and `InputError` in mode `objects`.
+        """
+        if self.config.mode == "objects":
+            raise InputError("pictures without camera poses place no object: mode 'scene' or 'auto' takes them")
+        if hypotheses < 1:
+            raise InputError(f"hypotheses must be at least 1, got {hypotheses}")
+        run = _Run(progress, cancelled, shares=PHOTO_SHARES)
+        made = self._scene_made(run, scene, SceneKnowledge(sizes_m=sizes_m or {}), seed, hypotheses)
+        return _scene(made, run, "scene", [], {})
+
     def _posed_depth(
         self, views: Sequence[View], run: _Run, warnings: list[str]
     ) -> tuple[list[View], dict[str, float]]:
@@ -256,6 +344,19 @@ class Pipeline:
         return posed, residuals
 
 
+def _scene(
+    made: SceneResult, run: _Run, frame_id: str, warnings: Sequence[str], residuals: Mapping[str, float]
+) -> Scene:
+    return Scene(
+        objects=made.objects,
+        frame_id=frame_id,
+        timings_s={**run.timings_s, "total": sum(run.timings_s.values())},
+        residuals={**residuals, **made.residuals},
+        warnings=(*warnings, *made.warnings),
+        metric=made.metric,
+    )
+
+
 def _check_input(views: Sequence[View], prompts: Sequence[Prompt], hypotheses: int) -> None:
     if not views:
         raise InputError("no views: at least one posed camera view is needed")
@@ -275,6 +376,7 @@ class _Run:
 
     progress: ProgressCallback | None
     cancelled: CancelCheck | None
+    shares: Mapping[str, float] = field(default_factory=lambda: STAGE_SHARES)
     timings_s: dict[str, float] = field(default_factory=dict)
     _done: float = 0.0
     _stage: str = ""
@@ -282,7 +384,7 @@ class _Run:
     def inner_progress(self, _: str, fraction: float) -> None:
         """Progress inside the current stage, `fraction` of that stage in [0, 1]."""
         if self.progress is not None:
-            self.progress(self._stage, min(1.0, self._done + STAGE_SHARES[self._stage] * fraction))
+            self.progress(self._stage, min(1.0, self._done + self.shares[self._stage] * fraction))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -299,5 +401,5 @@ class _Run:
         except Exception as error:
             raise StageError(name, f"{type(error).__name__}: {error}") from error
         self.timings_s[name] = time.perf_counter() - start
-        self._done += STAGE_SHARES[name]
+        self._done += self.shares[name]
         self.inner_progress(name, 0.0)

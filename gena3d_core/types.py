@@ -258,6 +258,36 @@ class ObjectObservation:
 
 
 @dataclass(frozen=True, eq=False)
+class SceneObservation:
+    """Pictures of one scene with masks of its N assets, no cameras: the input of a `SceneGenerator`.
+
+    ids, labels  (N,) of the assets; ids differ
+    images       K of (H, W, 3) uint8 RGB, of any sizes
+    masks        K of (N, H, W) bool beside them: where each asset is seen; they do not overlap
+    """
+
+    ids: tuple[int, ...]
+    labels: tuple[str, ...]
+    images: tuple[UInt8Array, ...]
+    masks: tuple[BoolArray, ...]
+
+    def __post_init__(self) -> None:
+        count = len(self.ids)
+        if not count or not self.images:
+            raise InputError(f"a scene needs an image and an asset, got {len(self.images)} images and {count} assets")
+        if len(set(self.ids)) < count or len(self.labels) != count or len(self.masks) != len(self.images):
+            raise InputError("a scene's assets need ids of their own and a label each, its images masks each")
+        for number, (image, masks) in enumerate(zip(self.images, self.masks, strict=True)):
+            require_shape(f"image {number} of the scene", image, (None, None, 3))
+            require_shape(f"masks of image {number}", masks, (count, *image.shape[:2]))
+
+    @property
+    def pixels(self) -> Float64Array:
+        """(K, N) pixels of each asset in each image."""
+        return np.array([mask.sum(axis=(1, 2)) for mask in self.masks], dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
 class Mesh:
     """Triangle mesh; counter-clockwise faces seen from outside.
 
@@ -317,6 +347,32 @@ class CompletedObject:
 
 
 @dataclass(frozen=True, eq=False)
+class GeneratedScene:
+    """Output of a `SceneGenerator`, before layout.
+
+    assets         those that came out, in the order of the observation; meshes in the frames of their grids
+    poses          (A, 8) rows [t, quat_wxyz, s] of these assets in the frame of asset number `query`, lengths in units
+                   of its grid's side
+    pose_samples   (H, A, 8) of each hypothesis, `poses` among them
+    R_model_grid   (3, 3) axes of the frames in which the poses are stated, from those of the grids
+    seen           (A,) bool: whether an image shows the asset together with the query; else its place is a guess
+    upright        whether the grids stand upright, y ahead and x to the right as image number `view` shows them
+    failures       id of an asset that did not come out -> why
+    """
+
+    assets: tuple[CompletedObject, ...]
+    poses: Float64Array
+    query: int
+    pose_samples: Float64Array
+    R_model_grid: Float64Array
+    seen: BoolArray
+    upright: bool = False
+    view: int = 0
+    failures: Mapping[int, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class ReconstructedObject:
     """One object of a scene, metric.
 
@@ -340,7 +396,10 @@ class ReconstructedObject:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Objects of one reconstruction in the world frame `frame_id`, with what it cost and what went amiss."""
+    """Objects of one reconstruction in the world frame `frame_id`, with what it cost and what went amiss.
+
+    metric: whether lengths are metres; else they are in units of the size of one of the objects.
+    """
 
     objects: tuple[ReconstructedObject, ...]
     frame_id: str = "world"
@@ -350,6 +409,7 @@ class Scene:
     timings_s: Mapping[str, float] = field(default_factory=dict)
     residuals: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    metric: bool = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -182,11 +182,19 @@ class ReconstructionParameters(NodeParameters):
     text_prompts: tuple[str, ...] = parameter(
         ("",), "what automatic work looks for, for segmenters that take words; ['']: everything", live=True
     )
+    mode: str = parameter(
+        "auto",
+        "objects: each by itself, placed by its measured points; scene: all together with their layout; auto: objects, "
+        "since the views of a view set are posed",
+        choices=("objects", "scene", "auto"),
+    )
     amodal: str = parameter(
         "none", "paints hidden parts into the views: none, oaac, flux, pix2gestalt; auto: oaac if its weights are here"
     )
     generator: str = parameter(
-        "auto", "what completes the objects; auto: edge, which comes with the package; observed: nothing does"
+        "auto",
+        "what completes the objects; auto: edge, which comes with the package; observed: nothing does; in mode scene: "
+        "edge_scene (auto) or scenegen",
     )
     checkpoint: str = parameter("", "weights of the generator: a family, folder or file; empty: those of its name")
     sampling_steps: int = parameter(0, "sampling steps of the generator; 0: as its checkpoint says", bounds=(0, 1000))

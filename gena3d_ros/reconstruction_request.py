@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from geometry_msgs.msg import PointStamped
 from std_msgs.msg import Header
@@ -76,18 +76,20 @@ def make_pipeline(parameters: ReconstructionParameters) -> PipelineLike:
     """The pipeline that the parameters describe."""
     from gena3d_core.pipeline import Pipeline, PipelineConfig  # brings in torch
 
+    options = _given(
+        checkpoint=parameters.checkpoint, steps=parameters.sampling_steps, max_memory=parameters.max_memory
+    )
+    chosen: dict[str, Any] = {"generator": parameters.generator, "generator_options": options}
+    if parameters.mode == "scene":
+        chosen = {"scene_generator": parameters.generator, "scene_options": options}
     return Pipeline(
         PipelineConfig(
             stereo=parameters.stereo,
             segmenter=parameters.segmenter,
             segmenter_options=_given(checkpoint=parameters.segmenter_checkpoint),
+            mode=parameters.mode,
+            **chosen,
             amodal=parameters.amodal,
-            generator=parameters.generator,
-            generator_options=_given(
-                checkpoint=parameters.checkpoint,
-                steps=parameters.sampling_steps,
-                max_memory=parameters.max_memory,
-            ),
             refine_poses=parameters.refine_poses,
             max_faces=parameters.max_faces,
             watertight=parameters.watertight,

@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--steps", type=int, default=4000, help="of each run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--size", default="edge", choices=("edge", "tiny"))
+    parser.add_argument("--size", default="edge", choices=("edge", "small", "tiny"))
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), metavar="VARIANT", help=", ".join(VARIANTS))
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--flow", nargs="*", default=[], metavar="key=value", help="fields of the flow's recipe")

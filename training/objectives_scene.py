@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from gena3d_core.checkpoints.bundle import ModelBundle, SamplerDefaults
 from gena3d_core.errors import InputError
+from gena3d_core.generative.hypotheses import TEMPERATURE
+from gena3d_core.generative.scene_inputs import GEOMETRY_SIZE, PARTS
 from gena3d_core.models.scene_condition import SceneParts, SceneViewTensors, scene_condition, without_condition
 from gena3d_core.models.scene_flow import SceneCondition, first_assets
 from gena3d_core.models.scene_geometry import scene_geometry_encoder
@@ -225,7 +227,15 @@ class SceneTask:
         defaults = SamplerDefaults(steps=r.sampling_steps, guidance_strength=r.guidance_strength)
         if not r.start:
             defaults = replace(defaults, guidance_interval=(0.0, 1.0))
-        frame = self.split.train[0].shard.info[self.split.train[0].row].get("frame", self.template.frame)
+        first = self.split.train[0]
+        frame = first.shard.info[first.row].get("frame", self.template.frame)
+        facts = {
+            **{key: value for key, value in self.template.metadata.items() if key == TEMPERATURE},
+            **metadata,
+            "geometry_encoder": r.geometry or "own",
+            GEOMETRY_SIZE: int(first.shard.arrays["geometry"].shape[-1]),
+            PARTS: asdict(self.network.parts),
+        }
         # A geometry encoder with a checkpoint of its own is named, not copied.
         left_out = {GEOMETRY} if r.geometry else set()
         return replace(
@@ -233,7 +243,7 @@ class SceneTask:
             modules={role: module for role, module in self.template.modules.items() if role not in left_out},
             frame=frame,
             samplers={"sparse_structure": defaults},
-            metadata={**metadata, "geometry_encoder": r.geometry or "own"},
+            metadata=facts,
             source=r.out,
         )
 

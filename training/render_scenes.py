@@ -19,6 +19,7 @@ import numpy as np
 
 from gena3d_core.errors import Gena3DError, InputError
 from gena3d_core.geometry import transforms
+from gena3d_core.geometry.camera import upright_axes
 from gena3d_core.geometry.mesh import transformed
 from gena3d_core.geometry.solid_voxelization import solid_occupancy
 from gena3d_core.simulation.scene_layout import SceneLayout
@@ -149,12 +150,7 @@ def _example(
 
 def upright_grid(mesh: Mesh, T_world_camera: np.ndarray) -> Float64Array:
     """S_world_grid of a mesh (world, z up): z up, y ahead and x to the right of the camera, `OBSERVED_SIDE` large."""
-    ahead = T_world_camera[:3, 2] * (1.0, 1.0, 0.0)
-    if np.linalg.norm(ahead) < 1e-3:  # looking straight down, the top of the image is ahead
-        ahead = -T_world_camera[:3, 1] * (1.0, 1.0, 0.0)
-    ahead = ahead / np.linalg.norm(ahead)
-    up = np.array([0.0, 0.0, 1.0])
-    R = np.stack([np.cross(ahead, up), ahead, up], axis=1)
+    R = upright_axes(T_world_camera)
     points = mesh.vertices.astype(np.float64) @ R
     low, high = points.min(axis=0), points.max(axis=0)
     side = OBSERVED_SIDE * float((high - low).max())

@@ -22,6 +22,7 @@ class ModuleFiles:
     """One network of a checkpoint: its class, constructor arguments and files.
 
     sha256   hash of each file, None where nobody knows it
+    base     network of another checkpoint that gives the weights which the files lack; None: they have all
     """
 
     role: str
@@ -30,10 +31,13 @@ class ModuleFiles:
     files: tuple[Path, ...]
     sha256: tuple[str | None, ...]
     naming: Naming
+    base: ModuleFiles | None = None
 
     @property
     def source(self) -> str:
         """The files, for messages."""
+        if not self.files:
+            return "no files" if self.base is None else self.base.source
         return str(self.files[0]) + (f" and {len(self.files) - 1} more" if len(self.files) > 1 else "")
 
 

@@ -9,6 +9,7 @@ import torch
 
 from ..errors import Gena3DError
 from .description import ModuleFiles
+from .grown import shared_state
 from .key_maps import rename_key
 from .load import check_keys
 from .open import build_module
@@ -43,8 +44,9 @@ def module_facts(files: ModuleFiles) -> ModuleFacts:
     found: list[FileFacts] = []
     headers: dict[str, TensorHeader] = {}
     parameters, fault = 0, ""
+    stored = [part for part in (files, files.base) if part is not None]
     try:
-        found = [_file_facts(file, wanted) for file, wanted in zip(files.files, files.sha256, strict=True)]
+        found = [_file_facts(*pair) for part in stored for pair in zip(part.files, part.sha256, strict=True)]
         headers = read_headers(files.files)
         parameters = _parameters(files, headers)
         if damaged := [facts.path for facts in found if facts.as_stated is False]:
@@ -75,5 +77,8 @@ def _parameters(files: ModuleFiles, headers: dict[str, TensorHeader]) -> int:
         return sum(header.count for header in headers.values())
     with torch.device("meta"):
         module, key_map = build_module(files)
-    check_keys(module, {rename_key(key, key_map): header.shape for key, header in headers.items()}, files.source)
+        given = {} if files.base is None else shared_state(build_module(files.base)[0], files.class_name, files.source)
+    shapes = {key: tuple(tensor.shape) for key, tensor in given.items()}
+    shapes |= {rename_key(key, key_map): header.shape for key, header in headers.items()}
+    check_keys(module, shapes, files.source)
     return sum(parameter.numel() for parameter in module.parameters())

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from ..errors import DataFormatError, Gena3DError, InputError
 from .bundle import ModelBundle
 from .description import CheckpointDescription, ModuleFiles
+from .grown import shared_state
 from .key_maps import KeyMap
 from .load import load_state
 from .locate import describe, describe_image_encoder
@@ -59,10 +60,12 @@ def open_checkpoint(
 
 def load_module(files: ModuleFiles, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> nn.Module:
     """One network with its weights; errors as in `open_checkpoint`."""
-    for file, wanted in zip(files.files, files.sha256, strict=True):
-        check_sha256(file, wanted)
-    weights = read_weights(files.files)
-    wanted_dtype = dtype or stored_half(weights)
+    weights = _checked_weights(files)
+    wanted_dtype = dtype or stored_half(weights or ({} if files.base is None else read_weights(files.base.files)))
+    if files.base is not None:
+        # In float32, as when the network was grown: what its layers are made of must come out the same.
+        base = load_module(files.base, "cpu", torch.float32)
+        weights = {**shared_state(base, files.class_name, files.source), **weights}
     if files.naming == "transformers":
         from .published.image_encoders import load_transformers_dinov2
 
@@ -71,6 +74,12 @@ def load_module(files: ModuleFiles, device: str | torch.device = "cpu", dtype: t
     with torch.device(device), WithoutInitialisation():
         module, key_map = build_module(files)
     return load_state(_in_precision(module, wanted_dtype), weights, key_map, files.source).to(device)
+
+
+def _checked_weights(files: ModuleFiles) -> dict[str, Tensor]:
+    for file, wanted in zip(files.files, files.sha256, strict=True):
+        check_sha256(file, wanted)
+    return read_weights(files.files)
 
 
 def build_module(files: ModuleFiles) -> tuple[nn.Module, KeyMap]:

@@ -1,4 +1,8 @@
-"""Our own checkpoints: a folder with config.json and safetensors files, each with its SHA-256."""
+"""Our own checkpoints: a folder with config.json and safetensors files, each with its SHA-256.
+
+A checkpoint that was grown from another one may hold only what it adds: its config names that one under `base`, and its
+networks, under `base` too, the role there whose weights they share, with the hashes of the files that held them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from ..errors import DataFormatError
 from .bundle import GridFrame, ViewFusion
 from .description import CheckpointDescription, ModuleFiles, entry, floats, read_json, sampler_defaults
 from .own_models import OWN_MODELS
+from .registry import places
 
 CONFIG = "config.json"
 SCHEMA = 1
@@ -26,9 +31,9 @@ def read_own(folder: Path) -> CheckpointDescription:
     config = read_json(file)
     if config.get("schema") != SCHEMA:
         raise DataFormatError(f"{file}: schema {config.get('schema')!r} is unknown, this gena3d reads {SCHEMA}")
-    modules = {
-        role: _module(role, content, folder, file) for role, content in entry(config, "modules", dict, file).items()
-    }
+    described = entry(config, "modules", dict, file)
+    base = _base(config, folder, file)
+    modules = {role: _module(role, content, folder, file, base) for role, content in described.items()}
     if not modules:
         raise DataFormatError(f"{file}: names no network")
     normalization = config.get("slat_normalization") or {}
@@ -48,7 +53,42 @@ def read_own(folder: Path) -> CheckpointDescription:
     )
 
 
-def _module(role: str, content: Any, folder: Path, file: Path) -> ModuleFiles:
+def _base(config: Mapping[str, Any], folder: Path, file: Path) -> CheckpointDescription | None:
+    """The checkpoint that this one was grown from: beside it, or where a family of that name is looked for."""
+    if config.get("base") is None:
+        return None
+    name = entry(config, "base", str, file)
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise DataFormatError(f"{file}: 'base' must be the name of a checkpoint, got {name!r}")
+    looked = [place for place in (folder.absolute().parent / name, *places(name)) if place != folder.absolute()]
+    found = next((place for place in looked if (place / CONFIG).is_file()), None)
+    if found is None:
+        raise DataFormatError(
+            f"{file}: the checkpoint '{name}', whose weights it shares, is not in {', '.join(map(str, looked))}"
+        )
+    if read_json(found / CONFIG).get("base") is not None:
+        raise DataFormatError(f"{file}: its base {found} needs a base itself, which is not supported")
+    return read_own(found)
+
+
+def _shared(role: str, content: Any, base: CheckpointDescription | None, file: Path) -> ModuleFiles:
+    """The network of the base that the network `role` says it shares weights with."""
+    if base is None or not isinstance(content, dict):
+        raise DataFormatError(f"{file}: '{role}' shares weights, but the config names no base with them")
+    theirs, hashes = entry(content, "role", str, file), tuple(entry(content, "sha256", list, file))
+    if theirs not in base.modules:
+        raise DataFormatError(f"{file}: its base {base.source} has no {theirs}, only {', '.join(base.modules)}")
+    if base.modules[theirs].sha256 != hashes:
+        raise DataFormatError(
+            f"{file}: was made from other weights of {theirs} than {base.source} has: the two checkpoints do not "
+            "belong together; fetch both again"
+        )
+    return base.modules[theirs]
+
+
+def _module(
+    role: str, content: Any, folder: Path, file: Path, base: CheckpointDescription | None = None
+) -> ModuleFiles:
     if not isinstance(content, dict):
         raise DataFormatError(f"{file}: '{role}' must be an object with class, config and files, got {content!r}")
     class_name = entry(content, "class", str, file)
@@ -57,7 +97,8 @@ def _module(role: str, content: Any, folder: Path, file: Path) -> ModuleFiles:
             f"{file}: the class '{class_name}' of '{role}' is unknown, one of {', '.join(OWN_MODELS)}"
         )
     stored = entry(content, "files", list, file)
-    if not stored:
+    shared = _shared(role, content["base"], base, file) if content.get("base") is not None else None
+    if not stored and shared is None:
         raise DataFormatError(f"{file}: '{role}' has no files")
     paths, hashes = [], []
     for item in stored:
@@ -68,7 +109,8 @@ def _module(role: str, content: Any, folder: Path, file: Path) -> ModuleFiles:
             raise DataFormatError(f"{file}: '{name}' is no name of a .safetensors file in the same folder")
         paths.append(folder / name)
         hashes.append(sha256)
-    return ModuleFiles(role, class_name, entry(content, "config", dict, file), tuple(paths), tuple(hashes), "own")
+    constructor = entry(content, "config", dict, file)
+    return ModuleFiles(role, class_name, constructor, tuple(paths), tuple(hashes), "own", shared)
 
 
 def _choice(config: Mapping[str, Any], name: str, known: tuple[Any, ...], file: Path) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from ..errors import InputError
 from ..models.completion_unet import CompletionUNet, CompletionUNetConfig
 from ..models.image_encoders.dinov2 import DinoV2, DinoV2Config
 from ..models.image_encoders.small import SmallEncoder, SmallEncoderConfig
+from ..models.scene_geometry import SmallSceneGeometry, SmallSceneGeometryConfig
+from ..models.scene_upgrade import add_scene
 from ..models.sparse_structure_flow import SparseStructureFlow, SparseStructureFlowConfig
 from ..models.sparse_structure_vae import (
     SparseStructureDecoder,
@@ -77,6 +79,16 @@ PRESETS: dict[str, Preset] = {
         vae_patch=4,
         vae_middle=1,
     ),
+    "small": Preset(
+        "observed",
+        SmallEncoderConfig(image_size=112, in_channels=5, stem=(16, 32, 64), width=96, depth=2, heads=4),
+        _flow(8, 128, 96, 4, 4, channels=16, patch_size=2, **OWN),
+        latent_channels=16,
+        vae_channels=(48, 96),
+        vae_blocks=1,
+        vae_patch=4,
+        vae_middle=1,
+    ),
     "full": Preset(
         "canonical",
         DinoV2Config(),
@@ -86,7 +98,14 @@ PRESETS: dict[str, Preset] = {
         vae_blocks=2,
     ),
 }
-"""tiny: seconds to train, for tests; edge: what a CPU can sample; full: GENA3D over TRELLIS-image-large."""
+"""tiny: seconds to train, for tests; edge: what a CPU can sample; small: on the latents of edge, an eighth of its
+size, to compare many variants on a CPU; full: GENA3D over TRELLIS-image-large."""
+
+SCENE_GEOMETRY: dict[str, SmallSceneGeometryConfig] = {
+    "tiny": SmallSceneGeometryConfig(stem=(8, 16), width=24, depth=1, heads=2, registers=2),
+    "edge": SmallSceneGeometryConfig(),
+}
+"""The small encoders of scene geometry that go with the presets."""
 
 UNETS: dict[str, CompletionUNetConfig] = {
     "tiny": CompletionUNetConfig(64, (16, 24), patch_size=8),
@@ -103,6 +122,29 @@ def random_unet(size: str, *, seed: int = 0) -> ModelBundle:
         torch.manual_seed(seed)
         network = CompletionUNet(UNETS[size]).eval()
     return ModelBundle("edge", f"random weights (U-Net, {size})", {"completion_unet": network}, frame="observed")
+
+
+def random_scene_bundle(size: str, *, seed: int = 0, joint_assets: bool = True) -> ModelBundle:
+    """SceneGen of ours with random weights: the stage 1 of `random_bundle` grown, and a small geometry encoder.
+
+    Raises `InputError` for an unknown size, or one that has no small encoders.
+    """
+    base = random_bundle(size, seed=seed)
+    encoder = base.modules["image_encoder"]
+    if size not in SCENE_GEOMETRY:
+        raise InputError(f"there is no SceneGen of size '{size}', one of {', '.join(SCENE_GEOMETRY)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        blank = torch.zeros(1, 5, encoder.image_size, encoder.image_size)
+        with torch.no_grad():
+            tokens = encoder.encode(blank).shape[1]
+        flow = add_scene(
+            base.modules["sparse_structure_flow"], asset_tokens=tokens, joint_assets=joint_assets, quiet=False
+        )
+        geometry = SmallSceneGeometry(replace(SCENE_GEOMETRY[size], out_width=flow.config.cond_channels))
+        geometry.initialise()
+    modules = {**base.modules, "sparse_structure_flow": flow.eval(), "scene_geometry": geometry.eval()}
+    return replace(base, source=f"random weights (scene, {size})", modules=modules)
 
 
 def random_bundle(

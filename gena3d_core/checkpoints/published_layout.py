@@ -98,7 +98,7 @@ def read_pipeline(folder: Path, elsewhere: Elsewhere = lambda reference: None) -
         samplers={ours: _sampler(args[name], file) for name, ours in SAMPLERS.items() if name in args},
         slat_mean=floats(normalization.get("mean"), "mean", file) if normalization else None,
         slat_std=floats(normalization.get("std"), "std", file) if normalization else None,
-        metadata={"licence": FAMILIES[family].licence},
+        metadata={"licence": FAMILIES[family].licence, **_conventions(family)},
     )
 
 
@@ -209,7 +209,13 @@ def _single(source: str, modules: Mapping[str, ModuleFiles]) -> CheckpointDescri
         modules=modules,
         frame=FAMILIES[family].frame,
         fusion=FAMILIES[family].fusion,
+        metadata=_conventions(family),
     )
+
+
+def _conventions(family: str) -> dict[str, str]:
+    """What the published files do not say of themselves: SceneGen's poses are those of models with y up."""
+    return {"model_axes": "y_up"} if family == "scenegen" else {}
 
 
 def _sampler(content: Any, file: Path) -> SamplerDefaults:

@@ -59,6 +59,18 @@ FAMILIES: dict[str, Family] = {
             remarks=("its config.json holds the SHA-256 of every file",),
         ),
         Family(
+            name="edge_scene",
+            summary="small SceneGen of ours over `edge`: several objects of a scene with their places, on a CPU",
+            licence="Apache-2.0",
+            obtain="training/ makes it; give its directory",
+            repository=None,
+            frame="observed",
+            fusion="stochastic",
+            files=OWN_FILES,
+            roles=(*STAGE_1, "sparse_structure_encoder"),
+            remarks=("it shares weights with `edge`, which must be beside it or with the package",),
+        ),
+        Family(
             name="trellis-image-large",
             summary="TRELLIS, single images, both stages",
             licence="MIT",

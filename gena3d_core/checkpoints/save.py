@@ -15,6 +15,7 @@ from ..errors import DataFormatError, InputError
 from ..io.atomic import write_folder
 from .bundle import ModelBundle
 from .description import read_json
+from .grown import Base, open_base, own_state, shares
 from .own_layout import CONFIG, SCHEMA
 from .own_models import own_config
 from .weight_files import file_sha256
@@ -23,12 +24,19 @@ READABLE = 0o644
 
 
 def save_bundle(
-    bundle: ModelBundle, directory: Path, max_file_mb: float = 15.0, *, image_encoder: str | None = None
+    bundle: ModelBundle,
+    directory: Path,
+    max_file_mb: float = 15.0,
+    *,
+    image_encoder: str | None = None,
+    base: Path | None = None,
 ) -> None:
     """Write the bundle's networks as they are (dtypes kept) and its config; `open_checkpoint` gives the same back.
 
     max_file_mb    files are split between tensors so that none is larger (a tensor that is has a file of its own)
     image_encoder  name of `registry.IMAGE_ENCODERS`: that of the bundle is one that everybody has and is left out
+    base           folder of a checkpoint of ours that networks of the bundle were grown from: what they have from it is
+                   left out, and read from there when the checkpoint is opened (from beside it, or by the folder's name)
 
     An earlier checkpoint in `directory` is replaced. Raises `InputError` for a network that is none of ours, for
     values that are not finite, and where nothing can be written.
@@ -37,21 +45,30 @@ def save_bundle(
     if not roles:
         raise InputError("a checkpoint without networks cannot be saved")
     described = {role: own_config(module) for role, module in roles.items()}
+    common = None if base is None else open_base(base)
     for role, module in roles.items():
         _check_finite(role, module)
 
     def write(folder: Path) -> None:
-        modules = {
-            role: {
-                "class": described[role][0],
-                "config": described[role][1],
-                "files": _write_shards(module, role, folder, round(max_file_mb * 1e6)),
-            }
-            for role, module in roles.items()
-        }
-        (folder / CONFIG).write_text(json.dumps(_config(bundle, modules, image_encoder), indent=1), encoding="utf-8")
+        modules = {}
+        for role, module in roles.items():
+            state, shared = _split_state(role, module, common)
+            files = _write_shards(state, role, folder, round(max_file_mb * 1e6))
+            modules[role] = {"class": described[role][0], "config": described[role][1], "files": files, **shared}
+        config = _config(bundle, modules, image_encoder)
+        if common is not None:
+            config["base"] = common.name
+        (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
 
     write_folder(directory, write, owned=_owned(directory), last=CONFIG)
+
+
+def _split_state(role: str, module: nn.Module, base: Base | None) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    """What is to be stored of a network, and where the rest comes from as its entry of the config says it."""
+    theirs = None if base is None else base.modules.get(role)
+    if base is None or theirs is None or not shares(module, theirs):
+        return module.state_dict(), {}
+    return own_state(module, theirs), {"base": {"role": role, "sha256": list(base.sha256[role])}}
 
 
 def _config(bundle: ModelBundle, modules: Mapping[str, Any], image_encoder: str | None) -> dict[str, Any]:
@@ -72,12 +89,14 @@ def _config(bundle: ModelBundle, modules: Mapping[str, Any], image_encoder: str 
     }
 
 
-def _write_shards(module: nn.Module, role: str, folder: Path, limit: int) -> list[dict[str, str]]:
+def _write_shards(state: Mapping[str, Tensor], role: str, folder: Path, limit: int) -> list[dict[str, str]]:
     from safetensors.torch import save_file
 
+    if not state:
+        return []
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
-    for name, tensor in module.state_dict().items():
+    for name, tensor in state.items():
         nbytes = tensor.numel() * tensor.element_size()
         if shards[-1] and size + nbytes > limit:
             shards.append({})

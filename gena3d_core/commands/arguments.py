@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -98,6 +99,18 @@ def _view(entry: dict) -> str:
     return f"{view:06d}" if isinstance(view, int) else str(view)
 
 
+def known_size(text: str) -> tuple[int, float]:
+    """Argument type: `ID=METRES`, the longest side of an object."""
+    id, _, size = text.partition("=")
+    try:
+        found = int(id), float(size)
+    except ValueError:
+        found = -1, math.nan
+    if found[0] < 0 or not 0 < found[1] < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not an object's number and its longest side in metres: 3=0.095")
+    return found
+
+
 def check_name(option: str, name: str, known: Collection[str]) -> None:
     """Raise `UsageError` unless `name` is among `known`."""
     if name not in known:
@@ -154,6 +167,8 @@ AMODAL_OPTIONS = ("checkpoint", "steps")
 GENERATOR_OPTIONS = (
     "checkpoint",
     "image_encoder",
+    "geometry_encoder",
+    "max_assets",
     "allow_download",
     "steps",
     "guidance_strength",
@@ -171,6 +186,10 @@ def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("generators with a checkpoint")
     group.add_argument("--checkpoint", metavar="NAME|DIR", help="weights: a family, folder, file or hub repository")
     group.add_argument("--image-encoder", metavar="NAME|FILE", help="of checkpoints that come without one")
+    group.add_argument("--geometry-encoder", metavar="DIR", help="of checkpoints of scenes that come without one")
+    group.add_argument(
+        "--max-assets", type=integer(2, 64), metavar="N", help="objects of a scene generated together (default: 16)"
+    )
     group.add_argument(
         "--download",
         dest="allow_download",

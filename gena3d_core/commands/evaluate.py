@@ -1,16 +1,17 @@
-"""`gena3d evaluate recording | objects | robustness`: how good results are."""
+"""`gena3d evaluate recording | objects | robustness | scenes`: how good results are."""
 
 from __future__ import annotations
 
 import argparse
 from types import ModuleType
 
-from . import evaluate_objects, evaluate_recording, evaluate_robustness
+from . import evaluate_objects, evaluate_recording, evaluate_robustness, evaluate_scenes
 
 EVALUATIONS: dict[str, tuple[str, ModuleType]] = {
     "recording": ("reconstructions of an RGB-D recording against its reference surfaces", evaluate_recording),
     "objects": ("completions of single objects against their true shapes, beside baselines", evaluate_objects),
     "robustness": ("completions of single objects as masks, poses and depth get worse", evaluate_robustness),
+    "scenes": ("scenes of several objects, imagined from pictures, against their truth", evaluate_scenes),
 }
 """What is scored -> (in words, module with `add_arguments` and `run`)."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .arguments import UsageError, add_generator_arguments, integers
+from .image_networks import add_network_arguments, given_networks
 from .object_methods import (
     CATEGORIES,
     DEFAULT_BASELINES,
@@ -27,14 +28,6 @@ if TYPE_CHECKING:
     from ..metrics.object_evaluation import EvaluationPlan, ExampleResult
     from ..metrics.object_table import Row
 
-IMAGE_NETWORKS = {
-    "inception": ("FID, KID", "TorchScript file"),
-    "clip": ("CLIP score", "TorchScript file or folder of transformers"),
-    "lpips": ("LPIPS", "folder of backbone.safetensors and linear.safetensors, or TorchScript file"),
-    "judge": ("PCS", "folder of a vision-language model of transformers"),
-}
-"""Option -> (figures, what its weights are)."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the sub-verb."""
@@ -50,9 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_object_arguments(parser, ",".join(DEFAULT_BASELINES))
     parser.add_argument("--no-sets", action="store_true", help="leave out MMD and COV, which take their time")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
-    pictures = parser.add_argument_group("metrics of pictures, by networks whose weights you have")
-    for name, (what, kind) in IMAGE_NETWORKS.items():
-        pictures.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"{what}: {kind}")
+    add_network_arguments(parser)
     add_generator_arguments(parser)
 
 
@@ -60,7 +51,6 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate every method under every condition, print tables, write JSON if asked."""
     from ..errors import InputError
     from ..io.object_dataset import ObjectDataset
-    from ..metrics.image_networks import load_networks
     from ..metrics.object_evaluation import EvaluationPlan
     from ..metrics.object_protocol import Condition, example_settings
     from .stages import checked_device
@@ -75,8 +65,7 @@ def run(args: argparse.Namespace) -> int:
             example_settings(args.protocol, condition, args.setting)
     except InputError as error:
         raise UsageError(str(error)) from error
-    networks = tuple((name, getattr(args, name)) for name in IMAGE_NETWORKS if getattr(args, name) is not None)
-    load_networks(dict(networks))  # what is wrong with them shows before the work, not after
+    networks = given_networks(args)
     plan = EvaluationPlan(
         args.data,
         entries,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import UsageError, add_pipeline_arguments, boxes, integer, integers, points
+from .arguments import UsageError, add_pipeline_arguments, boxes, integer, integers, known_size, points
 
 if TYPE_CHECKING:
     from ..io import Recording
@@ -23,9 +24,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="INPUT",
-        help="RGB-D folder, transforms.json, rosbag2, .mcap or pictures",
+        help="RGB-D folder, transforms.json, rosbag2 or .mcap; or pictures, of one scene with masks beside them: a "
+        "folder with image.jpg, mask_00.png, mask_01.png, ... each",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the result")
+    parser.add_argument(
+        "--mode",
+        choices=["auto", "objects", "scene"],
+        default="auto",
+        help="objects: each by itself, placed by measured points; scene: all together with their layout; auto "
+        "(default): objects where cameras are posed, scene for pictures without",
+    )
+    parser.add_argument(
+        "--known-size",
+        type=known_size,
+        action="append",
+        default=[],
+        metavar="ID=METRES",
+        help="longest side of an object, for pictures: gives the scene its scale; may be repeated",
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--frames", type=integers(), metavar="0,478,204", help="use exactly these frames")
     which.add_argument(
@@ -53,12 +70,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reconstruct, save, and print what was found."""
-    from ..io import save_scene
+    from ..io import is_photo_scene, is_plain_images, save_scene
     from .stages import ProgressBar, make_pipeline
 
+    if args.mode != "objects" and (
+        is_photo_scene(args.input) or (args.mode == "scene" and is_plain_images(args.input))
+    ):
+        return _run_photos(args)
     load = _reader(args)
-    # Torch takes seconds to import: only once the input is known to be there.
-    pipeline = make_pipeline(args)
+    if args.known_size:
+        raise UsageError("--known-size is for pictures with masks: recordings have their own metres")
+    # Torch takes seconds to import: only once the input is known to be there. A recording's cameras are posed.
+    pipeline = make_pipeline(args, "objects" if args.mode == "auto" else args.mode)
     recording = load()
     with ProgressBar() as progress:
         result = pipeline.run(
@@ -78,6 +101,33 @@ def run(args: argparse.Namespace) -> int:
         pictures["overview"] = overview(result)
     save_scene(result, args.out, pictures)
     _report(result.scene, args.out)
+    return 0
+
+
+def _run_photos(args: argparse.Namespace) -> int:
+    """The same for pictures without cameras, with masks beside them."""
+    from ..io import load_photo_scene, save_scene
+    from ..views.scene_masks import checked_scene
+
+    if args.boxes or args.prompt:
+        raise UsageError("--boxes and --prompt are for recordings: pictures without cameras come with masks")
+    photos = load_photo_scene(args.input)
+    checked = checked_scene(photos.ids, photos.labels, photos.images, photos.masks)
+    from .stages import ProgressBar, make_pipeline
+
+    pipeline = make_pipeline(args, "scene")
+    with ProgressBar() as progress:
+        scene = pipeline.run_photos(
+            checked.scene, sizes_m=dict(args.known_size), hypotheses=args.hypotheses, seed=args.seed, progress=progress
+        )
+    scene = replace(scene, view_names=photos.names, warnings=(*checked.warnings, *scene.warnings))
+    pictures = {}
+    if not args.no_overview:
+        from ..viz import scene_sheet
+
+        pictures["overview"] = scene_sheet(checked.scene, scene)
+    save_scene(scene, args.out, pictures)
+    _report(scene, args.out)
     return 0
 
 
@@ -120,10 +170,11 @@ def _finds_poses() -> bool:
 
 def _report(scene: Scene, out: Path) -> None:
     for entry in scene.objects:
-        size_cm = " x ".join(f"{100 * side:.1f}" for side in entry.size_m)
+        factor, small, large = (100, "cm", "m") if scene.metric else (1, "units", "units")
+        size = " x ".join(f"{factor * side:.{1 if scene.metric else 3}f}" for side in entry.size_m)
         position = ", ".join(f"{value:+.3f}" for value in entry.T_world_object[:3, 3])
         print(
-            f"object {entry.id:<3} {entry.label or '-':<16} {size_cm:>20} cm   at ({position}) m   "
+            f"object {entry.id:<3} {entry.label or '-':<16} {size:>20} {small}   at ({position}) {large}   "
             f"score {entry.score:.2f}   {100 * entry.observed_fraction:3.0f} % seen"
         )
     stages = "  ".join(f"{stage} {seconds:.2f}" for stage, seconds in scene.timings_s.items())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from ..device import default_device
 from ..errors import InputError
-from ..generation import AUTO, CHECKPOINT_GENERATORS, GENERATORS, chosen_generator
+from ..generation import AUTO, CHECKPOINT_GENERATORS, GENERATORS, SCENE_GENERATORS, chosen_generator
 from ..pipeline import Pipeline, PipelineConfig
 from ..segmentation import SEGMENTERS
 from ..stereo import STEREO_MATCHERS
@@ -17,23 +19,32 @@ from ..view_completion import NONE, VIEW_COMPLETERS
 from .arguments import AMODAL_OPTIONS, GENERATOR_OPTIONS, UsageError, check_name
 
 
-def make_pipeline(args: argparse.Namespace) -> Pipeline:
-    """The pipeline that the options of `add_pipeline_arguments` name. Raises `UsageError` for an unknown name."""
+def make_pipeline(args: argparse.Namespace, mode: str = "objects") -> Pipeline:
+    """The pipeline that the options of `add_pipeline_arguments` name; in mode `scene` those of the generator are of the
+    one of scenes. Raises `UsageError` for an unknown name."""
     check_name("--stereo", args.stereo, {"auto", *STEREO_MATCHERS})
     check_name("--segmenter", args.segmenter, SEGMENTERS)
     check_name("--amodal", args.amodal, {AUTO, *VIEW_COMPLETERS})
-    check_name("--generator", args.generator, {AUTO, *GENERATORS})
-    args.generator = chosen_generator(args.generator, checkpoint=args.checkpoint)
+    if mode == "scene":
+        check_name("--generator", args.generator, {AUTO, *SCENE_GENERATORS})
+        chosen: dict[str, Any] = {
+            "scene_generator": args.generator,
+            "scene_options": given_options(args, NOT_OF_SCENES),
+        }
+    else:
+        check_name("--generator", args.generator, {AUTO, *GENERATORS})
+        args.generator = chosen_generator(args.generator, checkpoint=args.checkpoint)
+        chosen = {"generator": args.generator, "generator_options": generator_options(args)}
     try:
         return Pipeline(
             PipelineConfig(
                 stereo=args.stereo,
                 segmenter=args.segmenter,
                 segmenter_options={"checkpoint": args.segmenter_checkpoint} if args.segmenter_checkpoint else {},
+                mode=mode,
+                **chosen,
                 amodal=args.amodal,
                 amodal_options=amodal_options(args),
-                generator=args.generator,
-                generator_options=generator_options(args),
                 refine_poses=not args.no_refine,
                 max_faces=args.max_faces,
                 watertight=args.watertight,
@@ -42,6 +53,19 @@ def make_pipeline(args: argparse.Namespace) -> Pipeline:
         )
     except InputError as error:
         raise UsageError(str(error)) from error
+
+
+OF_SCENES, NOT_OF_SCENES = ("geometry_encoder", "max_assets"), ("fusion",)
+"""Options that only generators of scenes take, and that these do not take."""
+
+
+def given_options(args: argparse.Namespace, unfit: Sequence[str]) -> dict[str, Any]:
+    """Options of a generator that were given. Raises `UsageError` for one that is `unfit`."""
+    given = {name: value for name in GENERATOR_OPTIONS if (value := getattr(args, name, None)) is not None}
+    if wrong := [name for name in unfit if name in given]:
+        other = "objects" if tuple(unfit) == NOT_OF_SCENES else "scene"
+        raise UsageError(f"--{wrong[0].replace('_', '-')} is for --mode {other}")
+    return given
 
 
 def amodal_options(args: argparse.Namespace) -> dict[str, object]:
@@ -58,7 +82,7 @@ def amodal_options(args: argparse.Namespace) -> dict[str, object]:
 
 def generator_options(args: argparse.Namespace) -> dict[str, object]:
     """Options that were given for `args.generator`. Raises `UsageError` for one that has no use for them."""
-    given = {name: getattr(args, name) for name in GENERATOR_OPTIONS if getattr(args, name) is not None}
+    given = given_options(args, OF_SCENES)
     if given and args.generator not in CHECKPOINT_GENERATORS:
         raise UsageError(
             f"--generator '{args.generator}' has no use for --{', --'.join(given)}: "

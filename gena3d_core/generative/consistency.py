@@ -10,12 +10,17 @@ from scipy.spatial import cKDTree
 
 from ..geometry import transforms, voxels
 from ..types import BoolArray, Float32Array, Float64Array, ObjectObservation, VoxelGrid
+from .measured_distance import MeasuredDistance, measured_distance
 
 LIMIT = 3.5
 """Logits are cut to ± this (probability 0.97). Between values cut so the linear interpolation of marching cubes gives
 back a flat face from shares of filled voxels within 0.05 voxels; without a cut confident voxels push faces away."""
 FILLED = 1.0
 """Least logit of a voxel that is filled: the surface then lies 0.2 voxels outside its centre, or farther."""
+OUTSIDE = 0.5 * LIMIT
+"""An empty voxel where a surface was measured is at least so negative: it then stays mostly empty in the mesh, too."""
+DECIDED = 0.5
+"""Trust in a measured distance from which on the surface is where it was measured, and no voxel is corrected."""
 BESIDE_CLEARED = 0.25 * LIMIT
 """Largest logit beside a voxel that is cleared: the surface leaves four fifths of the way to its centre free, so that
 even a voxel between filled ones stays mostly empty in the mesh."""
@@ -42,12 +47,14 @@ class Evidence:
              measured depth than its noise, so where a voxel is both, one measurement is wrong, and to keep what may be
              there is safer
     margin   voxels by which a measured surface may be off, at least one
+    measured the surface between the voxels' centres; None without depth
     """
 
     free: BoolArray | None
     beneath: BoolArray
     surface: BoolArray
     margin: float
+    measured: MeasuredDistance | None = None
 
     @property
     def empty(self) -> BoolArray:
@@ -85,21 +92,29 @@ def gather_evidence(observation: ObjectObservation, S_world_grid: np.ndarray, cl
     voxel_m = float(np.linalg.norm(S_world_grid[:3, 0])) / len(cloud)
     if observation.support is not None:
         beneath = (observation.support.height_m(centers_m) < -voxel_m / 2.0) & ~cloud
-    return Evidence(free, beneath, cloud, max(1.0, DEPTH_NOISE_M / voxel_m))
+    measured = measured_distance(observation, centers_m, cloud)
+    return Evidence(free, beneath, cloud, max(1.0, DEPTH_NOISE_M / voxel_m), measured)
 
 
 def make_consistent(logits: np.ndarray, evidence: Evidence) -> Float32Array:
     """Occupancy logits (R, R, R) that agree with the evidence, in ± `LIMIT`, without the fragments that carving leaves.
 
-    Every empty voxel is as negative as can be, so that the surface between it and a filled one hardly enters it.
-    Observed voxels that nothing occupied comes near are filled, and what is unknown beside them, so that they have a
-    thickness; within the margin the samples, which know the object's shape, are better than single measurements. Only
-    fragments may take observed voxels with them (`FRAGMENT_OBSERVED`).
+    Where cameras measured it, the surface is theirs: logits are the measured distances. Every other empty voxel is as
+    negative as can be, so that the surface between it and a filled one hardly enters it. Observed voxels that nothing
+    occupied comes near are filled, and what is unknown beside them, so that they have a thickness; within the margin
+    the samples, which know the object's shape, are better than single measurements. Only fragments may take observed
+    voxels with them (`FRAGMENT_OBSERVED`).
     """
     made = np.clip(np.asarray(logits, dtype=np.float32), -LIMIT, LIMIT)
+    decided = np.zeros_like(evidence.surface)
+    if evidence.measured is not None:
+        distance, trust = evidence.measured.distance, evidence.measured.trust
+        made += trust * (np.clip(-LIMIT * distance, -LIMIT, LIMIT) - made)
+        decided = trust > DECIDED
+    decided &= ~evidence.beneath
     empty = evidence.empty | _burying(made > 0, evidence)
-    cleared = empty & (made > 0)
-    made[empty] = -LIMIT
+    cleared = empty & (made > 0) & ~decided
+    made[empty] = np.where(decided[empty], np.minimum(made[empty], -OUTSIDE), -LIMIT)
     narrow = empty & (_filled_faces(made > 0) >= NARROW_FACES)
     kept_out = (cleared & evidence.empty) | narrow
     if kept_out.any():

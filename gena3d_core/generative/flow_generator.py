@@ -9,7 +9,7 @@ import torch
 
 from ..checkpoints.bundle import ModelBundle
 from ..checkpoints.open import open_checkpoint
-from ..errors import EmptyResultError, IncompleteError, InputError, MemoryBudgetError
+from ..errors import EmptyResultError, IncompleteError, InputError
 from ..models.conditioning import FlowCondition
 from ..sampling import object_seed
 from ..types import (
@@ -25,10 +25,10 @@ from .consistency import Evidence, gather_evidence
 from .detail import detailed_meshes
 from .hypotheses import calibrated
 from .inputs import ObjectInputs, prepare_inputs, without_clouds
-from .memory import parse_bytes
+from .memory import memory_left, parse_bytes
 from .object_shape import ObjectShape, completed_object, shape_mesh, shape_of_samples
 from .rows import take_objects
-from .settings import SamplingSettings, StageSampler, stage_sampler
+from .settings import SamplingSettings, StageSampler, chosen_dtype, stage_sampler
 from .structure import sample_structures
 from .unet_generator import UNET, UnetGenerator
 
@@ -88,7 +88,9 @@ class FlowGenerator:
 
         share = STRUCTURE_SHARE if self.full else 1.0
         sampler = stage_sampler(self.bundle, "sparse_structure", self.settings, report(0.0, share), cancelled)
-        logits = sample_structures(self.bundle, condition, objects, seeds, sampler, self._budget())
+        most = self.settings.max_memory_bytes
+        budget = None if most is None else memory_left(self.bundle, most)
+        logits = sample_structures(self.bundle, condition, objects, seeds, sampler, budget)
         samples = calibrated(logits.numpy(), self.bundle.metadata, self.bundle.source)
         failures: dict[int, str] = {}
         evidence = [self._evidence(item, inputs, number) for number, item in enumerate(observations)]
@@ -114,7 +116,7 @@ class FlowGenerator:
             if not len(mesh.faces):
                 failures[item.id] = "the mesh decoder gave no surface: try another seed, or --detail structure"
                 continue
-            completed.append(completed_object(item, mesh, shape, known, S_world_grid))
+            completed.append(completed_object(item.id, mesh, shape, known, S_world_grid))
         if failures:
             raise IncompleteError(completed, failures)
         return completed
@@ -152,23 +154,6 @@ class FlowGenerator:
         scale = self.bundle.modules["sparse_structure_decoder"].config.scale
         return self.bundle.modules["sparse_structure_flow"].config.resolution * scale
 
-    def _budget(self) -> int | None:
-        """Bytes that the settings leave beside the weights."""
-        if self.settings.max_memory_bytes is None:
-            return None
-        weights = sum(
-            tensor.numel() * tensor.element_size()
-            for module in self.bundle.modules.values()
-            for tensor in module.state_dict().values()
-        )
-        left = self.settings.max_memory_bytes - weights
-        if left <= 0:
-            raise MemoryBudgetError(
-                f"the weights of {self.bundle.source} alone take {weights / 2**30:.2f} GB, more than the budget of "
-                f"{self.settings.max_memory_bytes / 2**30:.2f} GB: raise --max-memory or use --dtype bfloat16"
-            )
-        return left
-
 
 def make_flow_generator(
     checkpoint: str,
@@ -200,7 +185,7 @@ def make_flow_generator(
     bundle = open_checkpoint(
         checkpoint,
         device=device,
-        dtype=_dtype(dtype, device),
+        dtype=chosen_dtype(dtype, device),
         image_encoder=image_encoder,
         allow_download=allow_download,
     )
@@ -212,15 +197,3 @@ def make_flow_generator(
             "or detail, and needs the cloud"
         )
     return UnetGenerator(bundle, max_views=max_views)
-
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def _dtype(name: str | None, device: str) -> torch.dtype | None:
-    if name is not None and name not in DTYPES:
-        raise InputError(f"unknown dtype '{name}', one of {', '.join(DTYPES)}")
-    if name is None:
-        # CPUs compute float16 about ten times slower than the float32 that it was rounded from.
-        return torch.float32 if torch.device(device).type == "cpu" else None
-    return DTYPES[name]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
+from ..checkpoints.bundle import ModelBundle
 from ..device import release_cached_memory
 from ..errors import InputError, MemoryBudgetError
 
@@ -27,6 +28,22 @@ def parse_bytes(text: str) -> int:
     if not size >= 1:
         raise InputError(f"'{text}' is no amount of memory: write for example 6GB or 512MB")
     return int(size)
+
+
+def memory_left(bundle: ModelBundle, max_memory_bytes: int) -> int:
+    """Bytes of a budget that the weights of the bundle leave; raises `MemoryBudgetError` if none are."""
+    weights = sum(
+        tensor.numel() * tensor.element_size()
+        for module in bundle.modules.values()
+        for tensor in module.state_dict().values()
+    )
+    left = max_memory_bytes - weights
+    if left <= 0:
+        raise MemoryBudgetError(
+            f"the weights of {bundle.source} alone take {weights / 2**30:.2f} GB, more than the budget of "
+            f"{max_memory_bytes / 2**30:.2f} GB: raise --max-memory or use --dtype bfloat16"
+        )
+    return left
 
 
 def chunk_rows(rows: int, bytes_per_row: float, budget_bytes: int | None) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..geometry import scene_poses
 from ..models.conditioning import Contexts, with_unconditional
 from ..models.scene_flow import SceneCondition, SceneFlow, first_assets
 from ..sampling import BatchedDenoiser, CyclingViews, Denoiser, MeanOfViews, Prediction
@@ -33,17 +34,14 @@ def scene_denoiser(
     return BatchedDenoiser(network, contexts, with_unconditional(contexts, model.blocks))
 
 
-def mean_poses(poses: Sequence[Tensor]) -> Tensor:
-    """Mean of K poses (B, 8) each, rows [t, quat_wxyz, s] -> (B, 8) with quaternions of length one, w >= 0.
+def mean_poses(poses: Sequence[Tensor], weights: np.ndarray | None = None) -> Tensor:
+    """Mean of K poses (B, 8) each, rows [t, quat_wxyz, s], as `geometry.scene_poses.mean_poses` has it -> (B, 8).
 
-    Rotations: the eigenvector of the largest eigenvalue of Σ q qᵀ (Markley et al. 2007), which unlike a mean of
-    components does not mind that q and -q are the same rotation.
+    weights (K,) or (K, B): how much each view tells about each asset; equal by default.
     """
-    stacked = torch.stack(list(poses)).double()
-    mean, q = stacked.mean(dim=0), F.normalize(stacked[..., 3:7], dim=-1)
-    rotation = torch.linalg.eigh(torch.einsum("kbi,kbj->bij", q, q)).eigenvectors[..., -1]
-    rotation = torch.where(rotation[:, :1] < 0, -rotation, rotation)
-    return torch.cat([mean[:, :3], rotation, mean[:, 7:]], dim=1).to(poses[0].dtype)
+    stacked = torch.stack(list(poses))
+    mean = scene_poses.mean_poses(scene_poses.valid_poses(stacked.double().cpu().numpy()), weights)
+    return torch.from_numpy(mean).to(stacked)
 
 
 def cycle_scene_views(

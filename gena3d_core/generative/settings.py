@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from ..checkpoints.bundle import ModelBundle, SamplerDefaults, ViewFusion
 from ..errors import InputError
 from ..sampling import FlowSchedule, Guidance, SampleStep
@@ -82,3 +84,19 @@ def stage_sampler(
         progress,
         cancelled,
     )
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def chosen_dtype(name: str | None, device: str) -> torch.dtype | None:
+    """The dtype called `name` for the matrix products; None: as the files have it, float32 on a CPU.
+
+    Raises `InputError` for an unknown name.
+    """
+    if name is not None and name not in DTYPES:
+        raise InputError(f"unknown dtype '{name}', one of {', '.join(DTYPES)}")
+    if name is None:
+        # CPUs compute float16 about ten times slower than the float32 that it was rounded from.
+        return torch.float32 if torch.device(device).type == "cpu" else None
+    return DTYPES[name]

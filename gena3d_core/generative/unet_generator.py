@@ -77,7 +77,7 @@ class UnetGenerator:
                 failures[item.id] = str(error)
                 continue
             mesh = shape_mesh(shape, item.support, S_world_grid)
-            completed.append(completed_object(item, mesh, shape, evidence, S_world_grid))
+            completed.append(completed_object(item.id, mesh, shape, evidence, S_world_grid))
             if progress is not None:
                 progress("generation", (number + 1) / len(observations))
         if failures:

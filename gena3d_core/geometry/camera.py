@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import InputError
-from ..types import Float32Array, Intrinsics, View
+from ..types import Float32Array, Float64Array, Intrinsics, View
 from . import transforms
+
+MIN_HEADING = 1e-3
+"""Least horizontal part of a unit vector that is taken for a heading."""
 
 
 def pixel_rays(intrinsics: Intrinsics) -> Float32Array:
@@ -57,3 +60,16 @@ def pixel_index(points_m: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarra
     rows = np.where(inside, rows, 0).astype(np.int64)
     cols = np.where(inside, cols, 0).astype(np.int64)
     return rows, cols, z, inside
+
+
+def upright_axes(T_world_camera: np.ndarray) -> Float64Array:
+    """(3, 3) rotation whose columns are what is right, ahead and up (z) of a camera, in a world with z up.
+
+    For one that looks straight down, the top of the image is ahead.
+    """
+    ahead = T_world_camera[:3, 2] * (1.0, 1.0, 0.0)
+    if np.linalg.norm(ahead) < MIN_HEADING:
+        ahead = -T_world_camera[:3, 1] * (1.0, 1.0, 0.0)
+    ahead = ahead / np.linalg.norm(ahead)
+    up = np.array([0.0, 0.0, 1.0])
+    return np.stack([np.cross(ahead, up), ahead, up], axis=1)

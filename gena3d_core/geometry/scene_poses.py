@@ -15,6 +15,8 @@ from . import similarity, transforms
 
 POSE_WIDTH = 8
 MIN_QUATERNION = 1e-6
+MIN_SCALE = 0.01
+"""Least size of an asset in units of the query's that a network is believed."""
 IDENTITY = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 """The query asset."""
 
@@ -67,6 +69,38 @@ def split_similarities(S: np.ndarray, atol: float = 1e-4) -> tuple[Float64Array,
     if np.abs(np.einsum("...ij,...kj->...ik", R, R) - np.eye(3)).max(initial=0.0) > atol:
         raise InputError("a similarity scales all directions alike: this matrix stretches or shears")
     return scale, R
+
+
+def valid_poses(poses: np.ndarray, query: int | None = None) -> Float64Array:
+    """Position vectors (..., 8) as a network gives them, made such that `similarities_from_poses` takes them.
+
+    Quaternions get length one and w >= 0 (one without direction becomes the identity), scales are at least `MIN_SCALE`;
+    row `query` of the last axis but one becomes the identity. Raises `InputError` for numbers that are not finite.
+    """
+    P = np.array(poses, dtype=np.float64)
+    if not np.isfinite(P).all():
+        raise InputError("a network gave poses that are not finite: compute in float32 or check the checkpoint")
+    q = P[..., 3:7]
+    length = np.linalg.norm(q, axis=-1, keepdims=True)
+    q = np.where(length < MIN_QUATERNION, IDENTITY[3:7], q / np.maximum(length, MIN_QUATERNION))
+    P[..., 3:7] = np.where(q[..., :1] < 0, -q, q)
+    P[..., 7] = np.maximum(P[..., 7], MIN_SCALE)
+    if query is not None:
+        P[..., query, :] = IDENTITY
+    return P
+
+
+def mean_poses(poses: np.ndarray, weights: np.ndarray | None = None) -> Float64Array:
+    """Mean (A, 8) of K position vectors (K, A, 8) of each of A assets in the frame of the same query.
+
+    weights (K,) or (K, A), equal by default. The mean is that of `similarity.mean_similarity`: of rotations, not of
+    quaternions' components, and of the logarithms of scales. Errors as of it and of `similarities_from_poses`.
+    """
+    S = np.swapaxes(similarities_from_poses(poses), 0, 1)
+    w = None if weights is None else np.asarray(weights, dtype=np.float64)
+    if w is not None:
+        w = np.broadcast_to(w if w.ndim == 2 else w[:, None], S.shape[1::-1]).T
+    return poses_from_similarities(similarity.mean_similarity(S, w))
 
 
 def relative_poses(S_world_asset: np.ndarray, query: int = 0) -> Float64Array:

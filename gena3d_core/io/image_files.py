@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ..errors import DataFormatError, InputError
-from ..types import Float32Array, UInt8Array
+from ..types import BoolArray, Float32Array, UInt8Array
 from .atomic import write_file
 from .image_bytes import decode_image
 
@@ -41,6 +41,27 @@ def read_depth(
     depth_m = (raw.astype(np.float64) * unit_m).astype(np.float32)
     depth_m[~np.isfinite(depth_m) | (depth_m <= 0) | (raw == invalid)] = np.nan
     return depth_m
+
+
+def read_mask(path: Path, size: tuple[int, int], picture: Path) -> BoolArray:
+    """(H, W) bool of a mask beside `picture` of `size` (width, height): where it is bright, or opaque if it has alpha.
+
+    Raises `DataFormatError` if unreadable or of another size.
+    """
+    values = _decode(path, cv2.IMREAD_UNCHANGED)
+    height, width = values.shape[:2]
+    if (width, height) != size:
+        raise DataFormatError(
+            f"{path}: this mask is {width}x{height} pixels, but {picture.name} has {size[0]}x{size[1]}: masks must be "
+            "of the picture's size"
+        )
+    if values.ndim == 3:
+        has_alpha = values.shape[2] == 4 and bool((values[..., 3] != values[0, 0, 3]).any())
+        values = values[..., 3] if has_alpha else values[..., :3].max(axis=2)
+    largest = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1.0
+    # Label images hold 0 and 1.
+    limit = 0 if values.max(initial=0) <= 1 else largest / 2
+    return np.asarray(values > limit)
 
 
 def write_picture(path: Path, picture: UInt8Array) -> None:

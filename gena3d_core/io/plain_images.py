@@ -36,8 +36,8 @@ def refuse_plain_images(paths: Sequence[Path]) -> NoReturn:
         f"{paths[0]}: pictures without camera poses cannot be reconstructed like this. Take a stereo matcher that "
         "finds poses, --stereo sfm (pip install 'gena3d[sfm]') or pi3 (gena3d checkpoint info pi3); or estimate poses "
         f"first, for instance with nerfstudio: 'ns-process-data images --data {folder} --output-dir posed', scale them "
-        "to metres, then run "
-        "'gena3d reconstruct posed --out DIR'; or record an RGB-D folder or a rosbag2 with TF"
+        "to metres, then run 'gena3d reconstruct posed --out DIR'; or record an RGB-D folder or a rosbag2 with TF; or "
+        "put masks of the objects beside a picture (mask_00.png, mask_01.png, ...) and use --mode scene"
     )
 
 

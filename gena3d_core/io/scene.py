@@ -35,6 +35,7 @@ CONVENTIONS = {
     "camera_frame": "optical: x right, y down, z forward",
     "vertex_attributes": "_CONFIDENCE 0..1; _OBSERVED 1 where a camera saw the surface, else 0",
 }
+UNSCALED = "lengths in units of the size of one of the objects, unknown in metres; seconds, pixels; colours 0..255 sRGB"
 
 
 def save_scene(
@@ -83,6 +84,7 @@ def load_scene(directory: str | Path) -> Scene:
             timings_s=_numbers(content["timings_s"]),
             residuals=_numbers(content["residuals"]),
             warnings=tuple(content["warnings"]),
+            metric=bool(content.get("metric", True)),
         )
     except Gena3DError:
         raise
@@ -99,7 +101,8 @@ def _scene_to_json(scene: Scene, views: tuple[View, ...], names: list[str], pict
         "software": f"gena3d {__version__}",
         "frame_id": scene.frame_id,
         "stamp_ns": int(scene.stamp_ns),
-        "conventions": CONVENTIONS,
+        "metric": scene.metric,
+        "conventions": CONVENTIONS if scene.metric else {**CONVENTIONS, "units": UNSCALED},
         "objects": [_object_to_json(entry, name) for entry, name in zip(scene.objects, names, strict=True)],
         "support_plane": support and {"normal": _list(support.normal), "offset_m": float(support.offset_m)},
         "views": [_view_to_json(view) for view in views] or [{"name": name} for name in scene.view_names],

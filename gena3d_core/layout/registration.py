@@ -44,12 +44,19 @@ class SimilarityFit:
 
 
 def register_similarity(
-    mesh: Mesh, points_m: np.ndarray, *, up: ArrayLike = (0.0, 0.0, 1.0), upright: bool = True, seed: int = 0
+    mesh: Mesh,
+    points_m: np.ndarray,
+    *,
+    up: ArrayLike = (0.0, 0.0, 1.0),
+    upright: bool = True,
+    start: np.ndarray | None = None,
+    seed: int = 0,
 ) -> SimilarityFit:
     """Similarity that lays `mesh` (own frame, z up) on observed surface points (N, 3) of the same object (world).
 
     The points may cover one side only. With `upright` the mesh's z axis stays along `up` (unit, world); else the
-    final fit turns it freely. Raises `InputError` for fewer than 10 points or a mesh without area.
+    final fit turns it freely. start: `S_world_mesh` (4, 4) near the answer, from which alone it is refined; None: every
+    yaw is tried. Raises `InputError` for fewer than 10 points or a mesh without area.
     """
     points = np.asarray(points_m, dtype=np.float64)
     points = points[np.isfinite(points).all(axis=1)]
@@ -66,17 +73,20 @@ def register_similarity(
     cloud = rng.permutation((points - center) @ R_frame_world.T / size)[:FINE_POINTS]
     matcher = _Matcher(samples, cKDTree(samples), upright=True)
 
-    best = _start_candidates(samples, cloud)
-    for steps, kept_candidates in COARSE_ROUNDS:
-        best = matcher.refine(best, cloud[:COARSE_POINTS], steps)
-        best = best[np.argsort(matcher.score(best, cloud[:COARSE_POINTS]))[:kept_candidates]]
+    S_world_frame = transforms.rigid(size * R_frame_world.T, center)
+    if start is None:
+        best = _start_candidates(samples, cloud)
+        for steps, kept_candidates in COARSE_ROUNDS:
+            best = matcher.refine(best, cloud[:COARSE_POINTS], steps)
+            best = best[np.argsort(matcher.score(best, cloud[:COARSE_POINTS]))[:kept_candidates]]
+    else:
+        best = (transforms.inverse(S_world_frame) @ np.asarray(start, dtype=np.float64))[None]
     fine = _Matcher(samples, matcher.tree, upright=upright)
     best = fine.refine(best, cloud, FINE_STEPS)
     S = best[np.argmin(fine.score(best, cloud))]
 
     distance = np.sort(fine.distances(S[None], cloud)[0]) * size
     kept = distance[: max(1, int(TRIM * len(distance)))]
-    S_world_frame = transforms.rigid(size * R_frame_world.T, center)
     S_world_mesh = S_world_frame @ S
     return SimilarityFit(
         S_world_mesh=S_world_mesh,

@@ -61,6 +61,7 @@ def place_scene(
     support: SupportPlane | None = None,
     measured: Mapping[int, SimilarityEstimate] | None = None,
     covariances: np.ndarray | None = None,
+    alignment: WorldAlignment | None = None,
     config: SceneLayoutConfig | None = None,
 ) -> PlacedScene:
     """Objects from assets in the order of the layout, each mesh in the frame of its grid [-0.5, 0.5]^3.
@@ -69,7 +70,8 @@ def place_scene(
     support: plane that objects rest on; default: that of a `SupportContact`, else contacts are resolved without one.
     measured: `S_world_grid` by object id where the metric path has registered the same mesh; where no evidence is given
     they place the scene as well. covariances (N, 7, 7) of
-    the layout's poses, units of the query's size; default: as `config` says. Raises `InputError` for lists of different
+    the layout's poses, units of the query's size; default: as `config` says. alignment: of the same layout, if it is
+    known already. Raises `InputError` for lists of different
     lengths, an asset without a mesh, or bad evidence.
     """
     config = config or SceneLayoutConfig()
@@ -86,8 +88,9 @@ def place_scene(
         raise InputError(f"measured poses of objects {unknown} that are not in the layout, which has {ids}")
     if not evidence:
         evidence = [ObjectPose(ids.index(number), pose) for number, pose in (measured or {}).items()]
-    alignment = align_to_world(layout, [item.mesh for item in completed], evidence, config.alignment)
-    spread = _layout_covariances(layout, config) if covariances is None else covariances
+    if alignment is None:
+        alignment = align_to_world(layout, [item.mesh for item in completed], evidence, config.alignment)
+    spread = layout_covariances(layout, config) if covariances is None else covariances
     predicted = dict(zip(ids, placed_assets(alignment, layout, spread), strict=True))
     fused, warnings = fuse_objects(predicted, measured or {}, config.fusion)
     poses = [fused[number] for number in ids]
@@ -107,8 +110,8 @@ def place_scene(
     )
 
 
-def _layout_covariances(layout: RelativeLayout, config: SceneLayoutConfig) -> Float64Array:
-    """(N, 7, 7): the query's pose is exact by definition."""
+def layout_covariances(layout: RelativeLayout, config: SceneLayoutConfig) -> Float64Array:
+    """(N, 7, 7) of the poses of a layout, as far as `config` knows: the query's is exact by definition."""
     sigma = config.alignment.layout_sigma
     deviation = np.array([sigma] * 3 + [config.layout_angle_rad] * 3 + [config.layout_log_scale])
     out = np.repeat(np.diag(deviation**2)[None], len(layout), axis=0)

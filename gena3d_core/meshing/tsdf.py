@@ -22,6 +22,8 @@ FREE_WEIGHT = 0.2
 """Weight of a view that only says 'empty here' against 1 for one that measured a surface in the band."""
 LAYERS_BELOW = 2
 """Grid layers below the support plane, which lies half-way above the last of them."""
+STRAY_CELL_M = 0.01
+"""Points in small groups farther than about two such cells from the rest are strays of the depth or the masks."""
 MAX_VOXELS = 24_000_000
 MAX_SIDE_VOXELS = 128
 BEHIND_SUPPORT = 0.6
@@ -58,7 +60,7 @@ def choose_voxel_size(views: Sequence[View], points_m: np.ndarray, point_view: n
     return max(float(np.clip(min(footprints), 0.002, 0.006)), longest / MAX_SIDE_VOXELS)
 
 
-def without_strays(points_m: np.ndarray, cell_m: float, min_share: float = 0.01) -> BoolArray:
+def without_strays(points_m: np.ndarray, cell_m: float = STRAY_CELL_M, min_share: float = 0.01) -> BoolArray:
     """(N,) bool: points in groups of at least `min_share` of all; groups are apart by more than about two cells."""
     grid = np.floor((points_m - points_m.min(axis=0)) / cell_m).astype(np.int64)
     # One integer a cell (21 bits an axis): sorting rows as such is far slower.
@@ -113,8 +115,8 @@ def fuse(
     band = ndimage.maximum_filter(occupied, size=size, mode="constant")
     if support is not None:
         band[:, :, :LAYERS_BELOW] = False
-    index = np.argwhere(band)
-    distance, weight, deviation = _fuse_points(patches, grid_points_m(index, voxel_size_m, T_world_grid), voxel_size_m)
+    points = grid_points_m(np.argwhere(band), voxel_size_m, T_world_grid)
+    distance, weight, deviation = fused_distance(patches, points, voxel_size_m)
 
     def dense(values: np.ndarray, fill: float) -> np.ndarray:
         grid = np.full(shape, fill, dtype=np.float32)
@@ -157,10 +159,13 @@ def _grid_around(
     return T_world_plane @ transforms.rigid(t=origin), shape, occupied
 
 
-def _fuse_points(
+def fused_distance(
     patches: Sequence[DepthPatch], points_m: np.ndarray, voxel_size_m: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distance, surface weight and deviation (N,) of grid points, in chunks that bound the memory."""
+    """What all patches say about points (N, 3), as the fields of `TsdfVolume`: distance in metres, weight, deviation.
+
+    The band is that of volumes with voxels of `voxel_size_m`. Points go in chunks that bound the memory.
+    """
     chunks = range(0, max(len(points_m), 1), CHUNK_POINTS)
     parts = [_fuse_chunk(patches, points_m[start : start + CHUNK_POINTS], voxel_size_m) for start in chunks]
     distance, weight, deviation = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -7,6 +7,7 @@ lpips       folder with `backbone.safetensors` (VGG-16 convolutions, `features.N
             names them) and `linear.safetensors` (`lin0` .. `lin4`, as published); or a TorchScript file of two batches
             of pictures in [-1, 1] to distances
 judge       folder of a vision-language model in the layout of transformers
+dino        weights of DINOv2, as generators have them: file of the torch hub, or folder in the layout of transformers
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..checkpoints.open import open_checkpoint
 from ..errors import DataFormatError, InputError, MissingDependencyError
+from ..models.image_encoders.dinov2 import DinoV2
+from ..models.image_encoders.patches import normalised_channels
 from ..types import Float64Array, UInt8Array
 from .image_sets import ImageNetworks
 
 BATCH = 32
-INCEPTION_SIZE, CLIP_SIZE = 299, 224
+INCEPTION_SIZE, CLIP_SIZE, DINO_SIZE = 299, 224, 224
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 LPIPS_SHIFT, LPIPS_SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Of pictures in [-1, 1], as LPIPS normalises them."""
@@ -43,12 +47,13 @@ PROMPT = (
 
 
 def load_networks(paths: Mapping[str, Path]) -> ImageNetworks:
-    """Networks by name: inception, clip, lpips, judge. Raises `InputError` for others, `DataFormatError` for files."""
+    """Networks by name (see above). Raises `InputError` for other names, `DataFormatError` for files."""
     makers: dict[str, Callable[[Path], Any]] = {
         "inception": load_inception,
         "clip": load_clip,
         "lpips": load_lpips,
         "judge": load_judge,
+        "dino": load_dino,
     }
     unknown = sorted(set(paths) - set(makers))
     if unknown:
@@ -107,6 +112,22 @@ class ClipEmbedding:
     def _embed(self, pictures: UInt8Array) -> Tensor:
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
         return self.encode((to_tensor(pictures, CLIP_SIZE) - mean) / std)
+
+
+@dataclass(frozen=True, eq=False)
+class DinoEmbedding:
+    """Class tokens of DINOv2 after its final norm."""
+
+    network: DinoV2
+
+    def __call__(self, pictures: UInt8Array) -> Float64Array:
+        """(N, C) embeddings of pictures (N, H, W, 3) uint8."""
+        return _in_batches(self._embed, pictures)
+
+    def _embed(self, pictures: UInt8Array) -> Tensor:
+        images = to_tensor(pictures, DINO_SIZE)
+        patch = self.network.config.patch_size
+        return self.network(normalised_channels(images, self.network.in_channels, patch)).class_token
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +218,14 @@ def load_clip(path: str | Path) -> ClipEmbedding:
     if not hasattr(network, "encode_image"):
         raise DataFormatError(f"{path}: has no method encode_image; give OpenAI's TorchScript file or a CLIP folder")
     return ClipEmbedding(network.encode_image)
+
+
+def load_dino(path: str | Path) -> DinoEmbedding:
+    """Raises `DataFormatError` for what holds no DINOv2."""
+    network = open_checkpoint(path, dtype=torch.float32).modules.get("image_encoder")
+    if not isinstance(network, DinoV2):
+        raise DataFormatError(f"{path}: holds no DINOv2, but {type(network).__name__}")
+    return DinoEmbedding(network)
 
 
 def _embeddings(out: Any) -> Tensor:

@@ -45,6 +45,7 @@ class ImageNetworks:
     clip: ImageFeatures | None = None
     lpips: PictureDistance | None = None
     judge: CoherenceJudge | None = None
+    dino: ImageFeatures | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class PictureFigures:
     """What the networks say of the pictures of one object; None where there is no network.
 
     features, reference_features  (8, D) for FID and KID
-    clip    mean cosine of its embeddings with those of the true object's pictures; lpips mean distance to these
+    clip, dino  mean cosine of its embeddings with those of the true object's pictures; lpips mean distance to these
     pcs     score of its coherence
     """
 
@@ -61,30 +62,33 @@ class PictureFigures:
     clip: float | None = None
     lpips: float | None = None
     pcs: float | None = None
+    dino: float | None = None
 
 
 def picture_figures(pictures: UInt8Array, references: UInt8Array, networks: ImageNetworks) -> PictureFigures:
     """Figures of pictures (8, H, W, 3) of one object against those of its true shape, from the same cameras."""
     require_shape("pictures", pictures, references.shape)
     inception, clip, lpips, judge = networks.inception, networks.clip, networks.lpips, networks.judge
+    dino = networks.dino
     return PictureFigures(
         features=None if inception is None else inception(pictures),
         reference_features=None if inception is None else inception(references),
         clip=None if clip is None else float(cosine_similarity(clip(pictures), clip(references)).mean()),
         lpips=None if lpips is None else float(lpips(pictures, references).mean()),
         pcs=None if judge is None else judge(pictures),
+        dino=None if dino is None else float(cosine_similarity(dino(pictures), dino(references)).mean()),
     )
 
 
 def set_figures(objects: Sequence[PictureFigures]) -> dict[str, float]:
-    """`fid` and `kid` of the pictures of all objects together; means of `clip`, `lpips`, `pcs`. Only those known."""
+    """`fid` and `kid` of the pictures of all objects together; means of the others. Only those known."""
     found: dict[str, float] = {}
     ours = [own.features for own in objects if own.features is not None]
     theirs = [own.reference_features for own in objects if own.reference_features is not None]
     if ours and theirs:
         one, other = np.concatenate(ours), np.concatenate(theirs)
         found["fid"], found["kid"] = frechet_distance(one, other), kernel_distance(one, other)
-    for name in ("clip", "lpips", "pcs"):
+    for name in ("clip", "dino", "lpips", "pcs"):
         values = [value for own in objects if (value := getattr(own, name)) is not None]
         if values:
             found[name] = float(np.mean(values))

@@ -176,10 +176,12 @@ COLUMNS: tuple[tuple[str, str, float, int], ...] = (
     ("s/asset", "seconds_per_asset", 1.0, 2),
 )
 """Heading, key of `SceneRow.as_json`, factor, digits."""
+WITH_INTERVAL = ("cd_s", "fs_s", "cd_o", "fs_o", "iou_b", "psnr")
+"""Columns that show the 95 % interval of their mean over scenes."""
 
 
 def scene_markdown(rows: Sequence[SceneRow]) -> str:
-    """Table of the rows; columns that no row can fill are left out."""
+    """Table of the rows, ± half of a 95 % interval over scenes; columns that no row can fill are left out."""
     content = [row.as_json() for row in rows]
     extra = [(name.upper(), name, 1.0, 3) for name in dict.fromkeys(n for row in rows for n in row.images or {})]
     columns = [c for c in (*COLUMNS, *extra) if any(row.get(c[1]) is not None for row in content)]
@@ -189,6 +191,9 @@ def scene_markdown(rows: Sequence[SceneRow]) -> str:
     ]
     for row in content:
         cells = [str(row["method"]), str(row["scenes"]), str(row["failed"])]
-        cells += [cell(row.get(key), factor, digits) for _, key, factor, digits in columns]
+        cells += [
+            cell(row.get(key), factor, digits, row.get(f"{key}_se") if key in WITH_INTERVAL else None)
+            for _, key, factor, digits in columns
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+CONFIDENCE = 1.96
+"""Standard errors to either side of a mean in which the true one lies with 95 %."""
+
 
 def known_mean(values: np.ndarray) -> float:
     """Mean of the finite values (N,); NaN without any."""
@@ -25,6 +28,9 @@ def finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def cell(value: float | None, factor: float, digits: int) -> str:
-    """A number of a table; a dash for what is not known."""
-    return "–" if value is None else f"{factor * value:.{digits}f}"
+def cell(value: float | None, factor: float, digits: int, error: float | None = None) -> str:
+    """A number of a table, with half of its 95 % interval where its standard error is known; a dash if it is not."""
+    if value is None:
+        return "–"
+    spread = "" if error is None else f" ± {CONFIDENCE * factor * error:.{digits}f}"
+    return f"{factor * value:.{digits}f}{spread}"

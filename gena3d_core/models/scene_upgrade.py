@@ -64,7 +64,7 @@ def add_scene(
     grown = SceneFlow(config).to(model.pos_emb.device)
     grown.initialise()
     grown.set_precision(matrix_dtype(model.blocks))
-    missing, unexpected = grown.load_state_dict(_object_state(model), strict=False)
+    missing, unexpected = grown.load_state_dict(object_state(model), strict=False)
     if unexpected or not all(any(part in name for part in SCENE_PARTS) for name in missing):
         raise InputError(f"not a base of SceneGen: lacks {missing}, has {unexpected} besides")
     if quiet:
@@ -84,8 +84,8 @@ def _start_at_identity(model: SceneFlow) -> None:
 
 
 @torch.no_grad()
-def _object_state(model: SparseStructureFlow) -> dict[str, Tensor]:
-    """The model's parameters by the names that they have in a scene flow."""
+def object_state(model: SparseStructureFlow) -> dict[str, Tensor]:
+    """What a scene flow that grows from `model` has from it, by the names that it has there."""
     state = {
         name: tensor
         for name, tensor in model.state_dict().items()

@@ -22,14 +22,28 @@ def annotated_view(
     width: int,
     height: int,
 ) -> UInt8Array:
-    """(height, width, 3) thumbnail of `view`: what is seen of each object tinted, its hidden extent hatched, its name.
+    """`annotated_image` of a view."""
+    return annotated_image(view.color, visible, occluded, colors, names, width, height)
 
-    visible, occluded: one (H, W) bool per object.
+
+def annotated_image(
+    image: UInt8Array,
+    visible: Sequence[BoolArray],
+    occluded: Sequence[BoolArray],
+    colors: Sequence[Color],
+    names: Sequence[str],
+    width: int,
+    height: int,
+) -> UInt8Array:
+    """(height, width, 3) thumbnail of `image` (H, W, 3): what is seen of each object tinted, its hidden extent hatched,
+    its name.
+
+    visible, occluded: one (H, W) bool per object; no occluded ones at all where nothing is known of them.
     """
-    picture = resized(view.color, width, height).astype(np.float32)
+    picture = resized(image, width, height).astype(np.float32)
     small = [_resized_mask(mask, width, height) for mask in visible]
     stripes = (np.add.outer(np.arange(height), np.arange(width)) // 3) % 3 == 0
-    for mask, color in zip(occluded, colors, strict=True):
+    for mask, color in zip(occluded, colors, strict=False):
         _tint(picture, _resized_mask(mask, width, height) & stripes, color, 0.75)
     for mask, color in zip(small, colors, strict=True):
         _tint(picture, mask, color, ALPHA)

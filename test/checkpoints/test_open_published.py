@@ -245,7 +245,11 @@ def test_list_names_every_family_and_what_is_here(tiny, tmp_path, gena3d):
     done = gena3d("list", "--json", tmp_path / "list.json")
     assert done.code == 0
     rows = {row["name"]: row for row in json.loads((tmp_path / "list.json").read_text())["rows"]}
-    assert rows.keys() == FAMILIES.keys() == {"edge", "trellis-image-large", "amodal3r", "scenegen", "gena3d"}
+    assert (
+        rows.keys()
+        == FAMILIES.keys()
+        == {"edge", "edge_scene", "trellis-image-large", "amodal3r", "scenegen", "gena3d"}
+    )
     assert [name for name, row in rows.items() if row["present"]] == ["gena3d"]
     text = "\n".join(done.out)
     for family in FAMILIES.values():

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial import cKDTree
+from scipy.special import expit
 
 from gena3d_core.generative.consistency import (
     FILLED,
@@ -20,7 +21,7 @@ from gena3d_core.generative.consistency import (
     grid_centers_m,
     make_consistent,
 )
-from gena3d_core.generative.object_shape import shape_mesh, shape_of_samples
+from gena3d_core.generative.object_shape import FILLED_FROM, shape_mesh, shape_of_samples
 from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.geometry import transforms, voxels
 from gena3d_core.geometry.partial_cloud import place_grid, prepare_cloud
@@ -75,7 +76,10 @@ def test_the_truth_agrees_with_the_evidence(seen):
     assert figures.free_space_violation == 0.0
     assert figures.observed_coverage == 1.0
     truth = -distance_m / observation.free_space.voxel_size_m
-    np.testing.assert_allclose(make_consistent(truth, evidence) > 0, truth > 0)
+    changed = (make_consistent(truth, evidence) > 0) != (truth > 0)
+    # Depth between pixels moves the measured surface by parts of a voxel.
+    assert np.quantile(np.abs(truth[changed]), 0.95) < 1.0
+    assert changed.sum() < 0.05 * (truth > 0).sum()
 
 
 @pytest.mark.parametrize("name", ["grown", "shrunk", "beside", "holes", "elsewhere", "all"])
@@ -83,7 +87,7 @@ def test_wrong_samples_are_made_consistent(seen, name):
     observation, S_world_grid, distance_m = seen
     evidence = evidence_of(seen)
     logits = wrong_samples(distance_m, observation.free_space.voxel_size_m)[name]
-    before = disagreement(logits > 0, evidence)
+    before = disagreement(expit(logits) > FILLED_FROM, evidence)
     assert before.free_space_violation > 0 or before.observed_coverage < 0.99
     shape = shape_of_samples(logits[None], evidence)
     assert shape.residuals["free_space_violation_before"] == before.free_space_violation
@@ -101,13 +105,37 @@ def test_wrong_samples_are_made_consistent(seen, name):
     assert (away < (evidence.margin + 1.0) / R).mean() >= 0.99
 
 
+def test_where_it_was_measured_the_surface_is_the_measured_one(seen):
+    """Samples whose surface is rough by voxels give a smooth one between the voxels' centres."""
+    observation, S_world_grid, distance_m = seen
+    voxel_m = observation.free_space.voxel_size_m
+    rng = np.random.default_rng(0)
+    rough = np.where(-distance_m / voxel_m + 2 * rng.normal(size=(R,) * 3) > 0, 9.0, -9.0)
+    evidence = evidence_of(seen)
+    # The box's walls away from its edges, as far as they were seen.
+    inner = evidence.surface & (np.abs(distance_m) < voxel_m)
+    seen_points = grid_centers_m(S_world_grid, R)[inner]
+    away = []
+    for known in (evidence, replace(evidence, measured=None)):
+        mesh = shape_mesh(shape_of_samples(rough[None], known), observation.support, S_world_grid)
+        vertices = mesh_ops.transformed(mesh, S_world_grid).vertices.astype(np.float64)
+        nearest = vertices[cKDTree(vertices).query(seen_points)[1]]
+        grid = transforms.apply(transforms.inverse(S_world_grid), nearest)
+        error = ndimage.map_coordinates(distance_m, ((grid + 0.5) * R - 0.5).T, order=1) / voxel_m
+        away.append(float(np.median(np.abs(error))))
+    assert away[0] < 0.1
+    assert away[0] < 0.5 * away[1]
+
+
 def test_a_voxel_both_free_and_measured_is_kept(seen):
     observation, S_world_grid, _ = seen
     cloud = prepare_cloud(observation.points_m, S_world_grid)
     everything = replace(observation.free_space, state=np.full((R,) * 3, VoxelGrid.FREE, dtype=np.uint8))
     evidence = gather_evidence(replace(observation, free_space=everything), S_world_grid, cloud)
-    made = make_consistent(np.full((R,) * 3, -9.0), evidence)
-    np.testing.assert_array_equal(made > 0, cloud)
+    made = make_consistent(np.full((R,) * 3, -9.0), evidence) > 0
+    assert made.sum() > 0.3 * cloud.sum()
+    assert not (made & ~cloud).any()
+    assert disagreement(made, evidence).observed_coverage >= 0.99
 
 
 @pytest.mark.parametrize("resolution", [32, 48, 96])

@@ -273,12 +273,12 @@ def test_equal_views_in_turn_are_one_view(model):
     close(several.extra, mean_poses([one.extra]))
 
 
-def test_mean_poses_averages_rotations_not_components():
+def test_mean_poses_averages_similarities_not_components():
     def pose(t: float, angle: float, s: float, length: float = 1.0) -> Tensor:
         w, y = length * math.cos(angle / 2), length * math.sin(angle / 2)
         return torch.tensor([[t, 0.0, 2 * t, w, 0.0, y, 0.0, s]])
 
-    wanted = pose(1.0, 0.35, 2.0)
+    wanted = pose(1.0, 0.35, math.sqrt(3.0))
     close(mean_poses([pose(0.0, 0.0, 1.0), pose(2.0, 0.7, 3.0)]), wanted)
     close(mean_poses([pose(0.0, 0.0, 1.0), pose(2.0, 0.7, 3.0, length=-4.0)]), wanted)
 

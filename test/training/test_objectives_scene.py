@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,7 +13,9 @@ import torch
 
 from gena3d_core.checkpoints.open import open_checkpoint
 from gena3d_core.errors import InputError
+from gena3d_core.generative.scene_inputs import scene_parts
 from gena3d_core.models.scene_upgrade import SCENE_PARTS
+from training.export_scene import main as export
 from training.recipes import make_recipe
 from training.scene_datasets import open_scene_split
 from training.scene_start import ENCODER, FLOW, GEOMETRY
@@ -20,6 +25,7 @@ from training.train import SceneTask, run_recipe
 from .scene_data import make_scene_shards, make_vae
 
 CPU = torch.device("cpu")
+PARTS = ("mask", "scene", "geometry")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +39,8 @@ def scenes(tmp_path_factory):
 
 
 def words(data, vae, out, *more):
-    return [f"data={data}", f"out={out}", f"vae={vae}", "batch=2", "evaluate_count=2", "held_out=0", *more]
+    fixed = ("batch=2", "evaluate_count=1", "sample_count=1", "held_out=0", "precision=float32")
+    return [f"data={data}", f"out={out}", f"vae={vae}", *fixed, *more]
 
 
 def run(data, vae, out, *more, stopped=lambda: False):
@@ -52,9 +59,10 @@ def rows(path):
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_losses_fall_and_positions_are_learned_on_two_scenes(tmp_path, vae):
     data = make_scene_shards(tmp_path / "data", ((2, 2),))
-    more = ("max_steps=150", "learning_rate=3e-3", "condition_dropout=0", "precision=float32", "collision=false")
+    more = ("max_steps=150", "learning_rate=3e-3", "condition_dropout=0", "collision=false", "evaluate_count=2")
     assert run(data, vae, tmp_path / "out", *more)
     first, last = rows(tmp_path / "out" / "losses.csv")[0], rows(tmp_path / "out" / "losses.csv")[-1]
     found = rows(tmp_path / "out" / "evaluations.csv")[-1]
@@ -70,10 +78,10 @@ def test_losses_fall_and_positions_are_learned_on_two_scenes(tmp_path, vae):
 
 
 def test_from_an_object_model_only_the_scene_parts_learn(tmp_path, scenes, vae):
-    assert run(scenes, vae, tmp_path / "base", "max_steps=2")
+    assert run(scenes, vae, tmp_path / "base", "max_steps=1")
     base = tmp_path / "base" / "last"
     before = open_checkpoint(base, dtype=torch.float32)
-    more = (f"start={base}", "trainable=scene", "max_steps=4", "learning_rate=1e-2", "warmup_steps=0", "ema_decay=0")
+    more = (f"start={base}", "trainable=scene", "max_steps=2", "learning_rate=1e-2", "warmup_steps=0", "ema_decay=0")
     assert run(scenes, vae, tmp_path / "out", *more)
     after = open_checkpoint(tmp_path / "out" / "last", dtype=torch.float32)
     assert after.metadata["settings"]["start"] == "last"
@@ -85,6 +93,20 @@ def test_from_an_object_model_only_the_scene_parts_learn(tmp_path, scenes, vae):
             assert {part for part in SCENE_PARTS if any(part in name for name in changed)} == set(SCENE_PARTS)
         else:
             assert bool(changed) == (role == GEOMETRY)
+    assert after.metadata["geometry_size"] == 32
+    assert after.metadata["scene_parts"] == {"mask": True, "scene": True, "geometry": True}
+    # What ships holds only what was trained, in 16 bits, and opens as the same networks.
+    assert export([str(tmp_path / "nothing"), "--out", str(tmp_path / "shipped")]) == 1
+    assert export([str(tmp_path / "out"), "--base", str(base), "--out", str(tmp_path / "shipped")]) == 0
+    content = json.loads((tmp_path / "shipped" / "config.json").read_text())
+    assert [role for role, module in content["modules"].items() if module["files"]] == [FLOW, GEOMETRY]
+    shutil.copytree(base, tmp_path / "last")
+    shipped = open_checkpoint(tmp_path / "shipped", dtype=torch.float32)
+    for role, module in open_checkpoint(tmp_path / "out" / "best", dtype=torch.float32).modules.items():
+        found = shipped.modules[role].state_dict()
+        for name, tensor in module.state_dict().items():
+            rounding = 0.0 if role != GEOMETRY and not any(part in name for part in SCENE_PARTS) else 0.01
+            torch.testing.assert_close(found[name], tensor, rtol=rounding, atol=rounding, msg=f"{role} {name}")
 
 
 def test_every_trained_parameter_gets_a_gradient(tmp_path, scenes, vae):
@@ -97,7 +119,7 @@ def test_every_trained_parameter_gets_a_gradient(tmp_path, scenes, vae):
 
 @pytest.mark.parametrize("losses", ["paper", "published"])
 def test_a_stopped_run_resumes_bit_exactly(tmp_path, scenes, vae, losses):
-    more = ("max_steps=4", f"losses={losses}", "decay_steps=2", "sample_count=1")
+    more = ("max_steps=3", f"losses={losses}", "decay_steps=2", "sample_count=0")
     assert run(scenes, vae, tmp_path / "whole", *more)
     calls = iter(range(1, 100))
     assert not run(scenes, vae, tmp_path / "parts", *more, stopped=lambda: next(calls) >= 2)
@@ -111,7 +133,7 @@ def test_a_stopped_run_resumes_bit_exactly(tmp_path, scenes, vae, losses):
         for name, value in whole[key].items():
             assert torch.equal(value.nan_to_num(), parts[key][name].nan_to_num()), name
     if losses == "paper":
-        assert int(whole["counters"]["steps"]) == 4
+        assert int(whole["counters"]["steps"]) == 3
     else:
         assert 0 < float(whole["counters"]["ratio"]) < 100
 
@@ -145,9 +167,22 @@ def test_parts_can_be_left_out_for_the_ablation(tmp_path, scenes, vae):
         task = make_task(scenes, vae, tmp_path, word)
         found = task.network.condition(batch)
         assert (found.tokens.shape[1], found.shared.shape[1]) == (own, shared)
-        assert (GEOMETRY in task.bundle({}).modules) == (word != "geometry_features=false")
+        bundle = task.bundle({})
+        assert (GEOMETRY in bundle.modules) == (word != "geometry_features=false")
+        # Generation leaves out what training left out.
+        assert asdict(scene_parts(bundle)) == {part: f"{part}_features=false" != word for part in PARTS}
+        assert_trains(task, batch)
     apart = make_task(scenes, vae, tmp_path, "joint_assets=false")
-    assert not apart.template.modules[FLOW].config.joint_assets
+    assert not apart.bundle({}).modules[FLOW].config.joint_assets
+    assert_trains(apart, batch)
+
+
+def assert_trains(task, batch):
+    task.network.train()
+    task.network(batch).total.backward()
+    gradients = [p.grad for p in task.network.parameters() if p.requires_grad and p.grad is not None]
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+    assert any(bool(gradient.any()) for gradient in gradients)
 
 
 def test_collisions_reach_the_poses(tmp_path, scenes, vae):
@@ -190,6 +225,7 @@ def test_wrong_recipes_are_named(tmp_path, scenes, vae):
         make_recipe("scene_edge", [f"data={scenes}", "out=x", "vae=x", "start="])
     with pytest.raises(InputError, match="vae is missing"):
         make_recipe("scene_tiny", [f"data={scenes}", "out=x", "max_steps=1"])
-    with pytest.raises(InputError, match="max_assets must be at least 2"):
-        make_recipe("scene_tiny", words(scenes, vae, "x", "max_steps=1", "max_assets=1"))
+    for word in ("max_assets=1", "evaluate_count=0"):
+        with pytest.raises(InputError, match=r"max_assets must be at least 2; .* evaluate_count at least 1"):
+            make_recipe("scene_tiny", words(scenes, vae, "x", "max_steps=1", word))
     assert make_recipe("scene_paper", words(scenes, vae, "x")).start == "trellis-image-large"

@@ -44,6 +44,10 @@ RECIPES: dict[str, NamedRecipe] = {
         FlowRecipe,
         {"batch": 32, "hours": 8.0, "learning_rate": 5e-4, "warmup_steps": 500, "ema_decay": 0.9995, "variants": 4},
     ),
+    "flow_small": NamedRecipe(
+        FlowRecipe,
+        {"preset": "small", "batch": 32, "hours": 1.0, "learning_rate": 1e-3, "warmup_steps": 100, "variants": 4},
+    ),
     "unet_tiny": NamedRecipe(UnetRecipe, {"preset": "tiny", "batch": 8, "warmup_steps": 10, "ema_decay": 0.95}),
     "unet_edge": NamedRecipe(
         UnetRecipe,

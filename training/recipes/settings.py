@@ -208,8 +208,10 @@ class SceneRecipe(Recipe):
             raise InputError("vae is missing: give vae=FOLDER, the result of a VAE recipe, or start=CHECKPOINT")
         if not self.start and self.trainable == "scene":
             raise InputError("trainable=scene keeps the object model as it is: give start=CHECKPOINT or trainable=all")
-        if self.max_assets < 2 or self.decay_steps < 1 or self.sampling_steps < 1 or self.min_pixels < 1:
-            raise InputError("max_assets must be at least 2; decay_steps, sampling_steps and min_pixels at least 1")
+        if self.max_assets < 2 or min(self.decay_steps, self.sampling_steps, self.min_pixels, self.evaluate_count) < 1:
+            raise InputError(
+                "max_assets must be at least 2; decay_steps, sampling_steps, min_pixels and evaluate_count at least 1"
+            )
 
 
 def check_shares(recipe: Recipe, *names: str) -> None:

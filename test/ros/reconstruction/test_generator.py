@@ -5,10 +5,14 @@ import torch
 
 from gena3d_core.checkpoints.presets import random_bundle
 from gena3d_core.checkpoints.save import save_bundle
+from gena3d_core.generative.scene_generator import SceneFlowGenerator
+from gena3d_core.generative.settings import SamplingSettings
 from gena3d_core.simulation import find_scene, views_from_scene
 from gena3d_ros import conversions
 from gena3d_ros.diagnostics import ERROR
 from gena3d_ros.reconstruction_request import make_pipeline
+
+from ...known_scene import known_bundle
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +60,36 @@ def test_a_missing_checkpoint_stops_the_start_with_a_reason(make_real_node, clie
     assert not make_real_node(tmp_path / "nowhere").start()
     status = client.status("lifecycle", ERROR, "nowhere")
     assert "Traceback" not in status.message
+
+
+def test_mode_scene_needs_a_checkpoint_of_scenes(make_real_node, client, tmp_path, checkpoint):
+    missing = {"mode": "scene", "generator": "auto"}
+    assert not make_real_node(tmp_path / "nowhere", **missing).start()
+    client.status("lifecycle", ERROR, "nowhere")
+
+
+def test_mode_scene_refuses_a_checkpoint_of_objects(make_real_node, client, checkpoint):
+    assert not make_real_node(checkpoint, mode="scene", generator="auto").start()
+    status = client.status("lifecycle", ERROR, "no checkpoint of SceneGen")
+    assert "Traceback" not in status.message
+
+
+def test_mode_auto_does_without_a_checkpoint_of_scenes(make_real_node, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("gena3d_core.checkpoints.registry.PACKAGED", tmp_path)
+    assert make_real_node(checkpoint, mode="auto").start()
+
+
+@pytest.mark.slow
+def test_a_scene_comes_over_dds(make_real_node, client, checkpoint, monkeypatch):
+    torch.set_num_threads(1)
+    count = 10
+    poses = [[0.8 * n, 0, 0, 1, 0, 0, 0, 1] for n in range(count)]
+    generator = SceneFlowGenerator(known_bundle([(4, 4, 4)] * count, poses), settings=SamplingSettings(steps=2))
+    monkeypatch.setattr("gena3d_core.pipeline.make_scene_generator", lambda *_, **__: generator)
+    assert make_real_node(checkpoint, mode="scene", generator="auto", hypotheses=1).start()
+    views = views_from_scene(find_scene("default"), 2)
+    client.send(conversions.view_set_to_msg([conversions.view_to_msg(view, "map") for view in views], "map", 1))
+    client.wait_for(lambda: client.scenes, 200, "the first scene")
+    scene = conversions.scene_from_msg(client.scenes[0])
+    assert len(scene.objects) >= 3
+    assert all("layout_sigma_m" in item.residuals for item in scene.objects)

@@ -1,0 +1,50 @@
+"""Each asset of a picture by itself, by a model of single objects that sees its crop only: a baseline of SceneGen."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..checkpoints.bundle import ModelBundle
+from ..errors import InputError
+from ..meshing.occupancy_surface import surface_from_logits
+from ..models.conditioning import single_views
+from ..models.sparse_structure_flow import SparseStructureFlow
+from ..sampling import object_seed
+from ..types import Mesh, SceneObservation
+from ..views.object_crops import object_crop
+from .hypotheses import calibrated
+from .settings import SamplingSettings, stage_sampler
+from .structure import sample_structures
+
+
+@torch.no_grad()
+def generate_alone(
+    bundle: ModelBundle, scene: SceneObservation, *, seed: int = 0, settings: SamplingSettings | None = None
+) -> dict[int, Mesh]:
+    """Meshes in the frames of their grids by the ids of the assets; one that came out empty is not there.
+
+    Of each asset only the picture that shows most of it counts, and no cloud. Raises `InputError` for a checkpoint that
+    is none of single objects, and for an asset that no picture shows.
+    """
+    flow, encoder = bundle.modules.get("sparse_structure_flow"), bundle.modules.get("image_encoder")
+    if not isinstance(flow, SparseStructureFlow) or encoder is None:
+        raise InputError(f"{bundle.source} is no model of single objects with an image encoder")
+    pixels = scene.pixels
+    if hidden := [scene.ids[n] for n in np.flatnonzero(pixels.sum(axis=0) == 0)]:
+        raise InputError(f"objects {hidden} have no pixel in any image: leave them out")
+    crops = []
+    for number, view in enumerate(pixels.argmax(axis=0)):
+        mask = scene.masks[view][number]
+        crops.append(object_crop(scene.images[view], mask, np.zeros_like(mask), encoder.image_size))
+    device = next(flow.parameters()).device
+    tokens = encoder.encode(torch.from_numpy(np.stack(crops)).to(device))
+    logits = sample_structures(
+        bundle,
+        single_views(tokens),
+        torch.arange(len(crops)),
+        [object_seed(seed, id, 0) for id in scene.ids],
+        stage_sampler(bundle, "sparse_structure", settings or SamplingSettings()),
+    )
+    shapes = calibrated(logits.numpy(), bundle.metadata, bundle.source)
+    return {id: surface_from_logits(own) for id, own in zip(scene.ids, shapes, strict=True) if (own > 0).any()}
