@@ -9,6 +9,7 @@ import pytest
 from gena3d_core import view_completion
 from gena3d_core.cli import main
 from gena3d_core.errors import InputError, StageError
+from gena3d_core.metrics.scene_table import SceneResult
 from gena3d_core.observed import ObservedSurface
 from gena3d_core.pipeline import Pipeline, PipelineConfig
 from gena3d_core.types import ObjectMask, Segmentation
@@ -122,6 +123,13 @@ def test_memory_goes_back_on_an_accelerator(pipeline):
     observations = built.run(views).observations
     assert built._view_completer.inpainter.closed == 1
     assert len(observations) == 2
+
+
+def test_mode_scene_says_that_it_takes_masks_only(pipeline, monkeypatch):
+    built, views, _ = pipeline("painter")
+    built._generator = None
+    monkeypatch.setattr(built, "_scene_made", lambda *_, **__: SceneResult((), {}, True, ()))
+    assert any("'painter' completes nothing in mode 'scene'" in warning for warning in built.run(views).scene.warnings)
 
 
 def test_names_and_options_are_checked(capsys, tmp_path, monkeypatch):
