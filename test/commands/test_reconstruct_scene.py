@@ -131,7 +131,7 @@ def test_odd_masks_have_a_defined_result_and_one_message(reconstruct, case):
         (TWO, ("--known-size", "mug"), None, 2, "3=0.095"),
         (TWO, ("--fusion", "view_wise"), None, 2, "--fusion is for --mode objects"),
         (TWO, ("--generator", "edge"), None, 2, "--generator 'edge' is unknown"),
-        (TWO, ("--boxes", "[]", "--prompt", "mug"), None, 2, "--boxes and --prompt are for recordings"),
+        (TWO, ("--boxes", "[]", "--prompt", "mug"), None, 2, "--frames, --boxes and --prompt are for recordings"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(reconstruct, boxes, options, sizes, code, message):
