@@ -120,11 +120,8 @@ class Pipeline:
         self._segmenter = make_segmenter(
             self.config.segmenter, **{"device": self.config.device, **self.config.segmenter_options}
         )
-        self._view_completer = make_view_completer(
-            self.config.amodal,
-            device=self.config.device,
-            **{"mask_model": mask_model_of(self._segmenter), **self.config.amodal_options},
-        )
+        amodal = {"device": self.config.device, "mask_model": mask_model_of(self._segmenter)}
+        self._view_completer = make_view_completer(self.config.amodal, **{**amodal, **self.config.amodal_options})
         self._scene_generator: SceneGenerator | None = None
         self._generator: ObjectGenerator | None = None
         self._free_space_resolution = 0
@@ -180,13 +177,13 @@ class Pipeline:
             segmentation = self._segmenter(posed, prompts)
             warnings.extend(segmentation.warnings)
         with run.stage("observation"):
-            observations = build_observations(
-                posed,
-                segmentation,
-                align_objects=self.config.refine_poses,
-            )
+            observations = build_observations(posed, segmentation, align_objects=self.config.refine_poses)
         if self._generator is None:
             made = SceneResult((), {}, True, ())
+            if self.config.amodal != NONE:
+                warnings.append(
+                    f"amodal: '{self.config.amodal}' completes nothing in mode 'scene', which takes masks only"
+                )
             if segmentation.objects:
                 checked, known = scene_of_views(posed, segmentation, observations)
                 warnings.extend(checked.warnings)

@@ -20,6 +20,7 @@ from gena3d_core.types import (
     BoxPrompt,
     Intrinsics,
     Mesh,
+    PointPrompt,
     ReconstructedObject,
     Scene,
     SupportPlane,
@@ -152,6 +153,26 @@ def box_from_msg(message: msg.BoxPrompt, field: str = "box") -> BoxPrompt:
     if not np.isfinite(box_xyxy).all() or message.x_min > message.x_max or message.y_min > message.y_max:
         raise DataFormatError(f"{field}: x_min, y_min, x_max, y_max = {box_xyxy} is not a box")
     return BoxPrompt(view=message.view, box_xyxy=box_xyxy, label=message.label)
+
+
+def points_from_msg(message: msg.PointPrompt, field: str = "points") -> PointPrompt:
+    """Clicks of a message; raises `DataFormatError` for lists that disagree, pixels that are not finite, no click."""
+    if len(message.x) != len(message.y) or len(message.on_object) not in (0, len(message.x)):
+        counts = f"x {len(message.x)}, y {len(message.y)}, on_object {len(message.on_object)}"
+        raise DataFormatError(f"{field}: needs as many x as y, and as many on_object or none, got {counts}")
+    clicks = tuple((float(x), float(y)) for x, y in zip(message.x, message.y, strict=True))
+    try:
+        return PointPrompt(message.view, clicks, tuple(bool(flag) for flag in message.on_object), message.label)
+    except InputError as error:
+        raise DataFormatError(f"{field}: {error}") from error
+
+
+def points_to_msg(prompt: PointPrompt) -> msg.PointPrompt:
+    """Message of clicks in one view."""
+    x, y = ([float(pixel[axis]) for pixel in prompt.points_xy] for axis in range(2))
+    return msg.PointPrompt(
+        view=str(prompt.view), x=x, y=y, on_object=[bool(v) for v in prompt.on_object], label=str(prompt.label)
+    )
 
 
 def object_to_msg(item: ReconstructedObject, *, include_mesh: bool = True) -> msg.ReconstructedObject:

@@ -151,6 +151,12 @@ class ViewAccumulatorParameters(NodeParameters):
 class ReconstructionParameters(NodeParameters):
     """Node `reconstruction`."""
 
+    enabled: bool = parameter(
+        True, "false: the node works on nothing and refuses goals; its models stay loaded", live=True
+    )
+    clicked_points: bool = parameter(
+        True, "a point clicked in RViz (topic /clicked_point) reconstructs the object there; the others stay", live=True
+    )
     auto_reconstruct: bool = parameter(True, "reconstruct every new view set; false: only on request", live=True)
     settle_s: float = parameter(
         0.3, "after a change of the view set, further changes are awaited so long, s", bounds=(0.0, 60.0), live=True
@@ -166,9 +172,16 @@ class ReconstructionParameters(NodeParameters):
     )
     stereo: str = parameter(
         "auto",
-        "stereo matcher; auto: the cameras' depth where all views have it, else pi3 with its weights, else plane_sweep",
+        "stereo matcher; auto: the cameras' depth where all views have it, else plane_sweep, or vggt where its weights "
+        "for every use are; by name also pi3x, pi3, sfm",
     )
-    segmenter: str = parameter("tabletop", "what finds the objects")
+    segmenter: str = parameter(
+        "tabletop", "what finds the objects: tabletop (no weights), sam, sam2, sam3, or grounded, which takes words"
+    )
+    segmenter_checkpoint: str = parameter("", "weights of the segmenter: a file or folder; empty: those of its name")
+    text_prompts: tuple[str, ...] = parameter(
+        ("",), "what automatic work looks for, for segmenters that take words; ['']: everything", live=True
+    )
     mode: str = parameter(
         "auto",
         "objects: each by itself, placed by its measured points; scene: all together with their layout; auto: objects, "

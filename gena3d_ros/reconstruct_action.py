@@ -17,7 +17,7 @@ from gena3d_ros.msg import ViewSet
 
 from . import conversions
 from .lifecycle import describe
-from .reconstruction_request import Request, request_from_goal
+from .reconstruction_request import Request
 from .reconstruction_worker import Job, Outcome
 
 POLL_S = 0.02
@@ -30,7 +30,10 @@ class Host(Protocol):
     @property
     def accepts_work(self) -> bool: ...
     @property
+    def refusal(self) -> str: ...
+    @property
     def view_set(self) -> ViewSet | None: ...
+    def request(self, goal: Reconstruct.Goal, view_set: ViewSet) -> Request: ...
     def start_urgent(
         self, request: Request, progress: ProgressCallback, finished: Callable[[Outcome], None]
     ) -> Job: ...
@@ -64,7 +67,7 @@ class ReconstructAction:
     def _on_goal(self, goal: Reconstruct.Goal) -> GoalResponse:
         if self._host.accepts_work:
             return GoalResponse.ACCEPT
-        self._node.warn("goal refused", f"a goal was refused: the node is {self._node.state}, activate it first")
+        self._node.warn("goal refused", f"a goal was refused: {self._host.refusal}")
         return GoalResponse.REJECT
 
     def _on_execute(self, handle: Any) -> Reconstruct.Result:
@@ -91,7 +94,7 @@ class ReconstructAction:
             handle.publish_feedback(Reconstruct.Feedback(stage=str(stage), fraction=float(fraction)))
 
         try:
-            request = request_from_goal(handle.request, self._view_set(handle))
+            request = self._host.request(handle.request, self._view_set(handle))
             job = self._host.start_urgent(request, feedback, finished)
         except Exception as error:
             outcome = Outcome(error=error)
@@ -110,7 +113,7 @@ class ReconstructAction:
             if handle.is_cancel_requested:
                 raise CancelledError("cancelled by the client")
             if not self._host.accepts_work:
-                raise CancelledError("the node was deactivated")
+                raise CancelledError(self._host.refusal)
             if time.monotonic() > deadline_s:
                 raise InputError(f"no view set has come yet on '{self._node.resolve_topic_name('view_set')}'")
             time.sleep(POLL_S)

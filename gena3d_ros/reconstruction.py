@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from geometry_msgs.msg import PointStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 
-from gena3d_core.errors import CancelledError
+from gena3d_core.errors import CancelledError, Gena3DError, InputError
 from gena3d_core.types import CancelCheck, ProgressCallback, Reconstruction
+from gena3d_ros.action import Reconstruct
 from gena3d_ros.msg import ViewSet
 from gena3d_ros.srv import GetObjects, SaveScene
 
 from . import qos
+from .clicked_points import ClickedPoints
 from .diagnostics import Health
 from .lifecycle import LifecycleNode, describe, run
 from .parameter_table import ReconstructionParameters
@@ -26,6 +29,7 @@ from .reconstruction_request import (
     make_pipeline,
     reconstruct,
     release_gpu_memory,
+    request_from_goal,
 )
 from .reconstruction_status import ReconstructionStatus, gpu_health, scene_health, views_health
 from .reconstruction_worker import Job, LatestOnlyWorker, Outcome
@@ -66,6 +70,7 @@ class ReconstructionNode(LifecycleNode):
         super().__init__(node_name, **kwargs)
         self._worker = LatestOnlyWorker()
         self._broadcaster = TransformBroadcaster(self)
+        self._clicks = ClickedPoints(self, self._on_click)
         services_group = MutuallyExclusiveCallbackGroup()
         for service_type, name, callback in (
             (GetObjects, "get_objects", self._on_get_objects),
@@ -122,6 +127,15 @@ class ReconstructionNode(LifecycleNode):
         self._memory = SceneMemory()
         self.status = ReconstructionStatus()
 
+    def on_parameters(self, names: frozenset[str]) -> None:
+        if "enabled" not in names:
+            return
+        if not self.parameters.values.enabled:
+            self._worker.abandon_all("the node was disabled")
+            self.status.idle()
+        elif self._open and self._view_set is not None:
+            self._on_view_set(self._view_set)
+
     def destroy_node(self) -> None:
         with self._gate:
             self._open = False
@@ -143,12 +157,13 @@ class ReconstructionNode(LifecycleNode):
     def _on_view_set(self, message: ViewSet) -> None:
         self._view_set = message
         values = self.parameters.values
-        if not values.auto_reconstruct:
+        if not values.auto_reconstruct or not values.enabled:
             return
         if not message.views:
             self.warn("empty view set", "the view set is empty: nothing to reconstruct, the last scene stays")
             return
-        request = Request(message, hypotheses=values.hypotheses, seed=values.seed)
+        texts = tuple(text for text in values.text_prompts if text)
+        request = Request(message, text_prompts=texts, hypotheses=values.hypotheses, seed=values.seed)
         self._restart_for_newer(values.max_restarts)
         self._automatic_job = self._job(request, lambda *_: None, self._on_automatic_end, delay_s=values.settle_s)
         self._submit(self._automatic_job)
@@ -163,11 +178,41 @@ class ReconstructionNode(LifecycleNode):
         if not isinstance(outcome.error, CancelledError):
             self._restarts = 0
 
+    # Clicks.
+
+    def _on_click(self, clicked: PointStamped) -> None:
+        """Reconstruct the object at a place; the others of the last scene stay."""
+        values = self.parameters.values
+        if not values.clicked_points or not self.accepts_work:
+            return
+        try:
+            if self._view_set is None:
+                raise InputError("a point was clicked, but no view set has come yet")
+            place = self._clicks.place(clicked, self._view_set.header)
+        except Gena3DError as error:
+            self.conclude(Outcome(error=error))
+            return
+        request = Request(
+            self._view_set, clicked_m=(place,), keep_others=True, hypotheses=values.hypotheses, seed=values.seed
+        )
+        self.start_urgent(request, lambda *_: None, lambda _: None)
+
     # What the action asks of its host.
 
     @property
     def accepts_work(self) -> bool:
-        return self._open
+        return self._open and self.parameters.values.enabled
+
+    @property
+    def refusal(self) -> str:
+        """Why no work is accepted."""
+        if not self._open:
+            return f"the node is {self.state}, activate it first"
+        return "the node is disabled: set its parameter 'enabled' to true"
+
+    def request(self, goal: Reconstruct.Goal, view_set: ViewSet) -> Request:
+        """What a goal asks for; raises `Gena3DError` where that makes no sense."""
+        return request_from_goal(goal, view_set, self._clicks.place, self._memory.objects)
 
     @property
     def view_set(self) -> ViewSet | None:
@@ -202,7 +247,8 @@ class ReconstructionNode(LifecycleNode):
 
         def end(outcome: Outcome) -> None:
             if outcome.reconstruction is not None:
-                outcome = Outcome(memory.keep(outcome.reconstruction))
+                again = [item.id for item in request.again]
+                outcome = Outcome(memory.keep(outcome.reconstruction, again, request.keep_others))
             # Automatic work that newer views replaced before it began is nothing to tell of.
             if job.started or job.urgent:
                 self.guarded(self._conclude)(outcome, status)
@@ -213,10 +259,10 @@ class ReconstructionNode(LifecycleNode):
 
     def _submit(self, job: Job) -> None:
         with self._gate:
-            if self._open:
+            if self.accepts_work:
                 self._worker.submit(job)
                 return
-        job.abandon(f"the node is {self.state}, activate it first")
+        job.abandon(self.refusal)
 
     def _conclude(self, outcome: Outcome, status: ReconstructionStatus) -> None:
         if outcome.reconstruction is not None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from gena3d_core.errors import InputError
 from gena3d_core.io import save_scene
-from gena3d_core.layout.tracking import assign_ids, remember, with_ids_of
-from gena3d_core.types import Reconstruction, Scene
+from gena3d_core.layout.tracking import assign_ids, merged, remember, with_forced_ids, with_ids_of
+from gena3d_core.types import ReconstructedObject, Reconstruction, Scene
 from gena3d_ros.msg import ReconstructedScene
 
 from .conversions import scene_to_msg
@@ -33,14 +34,36 @@ class SceneMemory:
         with self._lock:
             return self._last.scene if self._last is not None else None
 
-    def keep(self, reconstruction: Reconstruction) -> Reconstruction:
-        """Keep a new reconstruction; the same with the ids of objects that were seen before."""
+    def keep(
+        self, reconstruction: Reconstruction, again: Sequence[int] = (), keep_others: bool = False
+    ) -> Reconstruction:
+        """Keep a new reconstruction; the same with the ids of objects that were seen before.
+
+        again: ids of the objects that were asked for once more; those found for them have the ids 1, 2, ... in
+        `reconstruction`. keep_others: objects of the last scene that it lacks stay.
+        """
         with self._lock:
             scene = assign_ids(self._known, reconstruction.scene, first_new_id=self._next_id)
-            self._known = remember(self._known, scene)
-            self._next_id = max([self._next_id, *(item.id + 1 for item in scene.objects)])
-            self._last = with_ids_of(reconstruction, scene)
-            return self._last
+            asked = dict(enumerate(again, start=1))
+            found = {i: asked[o.id] for i, o in enumerate(reconstruction.scene.objects) if o.id in asked}
+            if found:
+                scene = with_forced_ids(scene, found, self._next_id)
+            result = with_ids_of(reconstruction, scene)
+            if keep_others and self._last is not None:
+                result = replace(result, scene=merged(self._last.scene, scene))
+            self._known = remember(self._known, result.scene)
+            self._next_id = max([self._next_id, *(item.id + 1 for item in result.scene.objects)])
+            self._last = result
+            return result
+
+    def objects(self, ids: Sequence[int]) -> tuple[ReconstructedObject, ...]:
+        """These objects of the last scene; raises `InputError` for an id that it does not hold."""
+        if not ids:
+            return ()
+        known = {item.id: item for item in self._require().scene.objects}
+        if missing := [number for number in ids if number not in known]:
+            raise InputError(f"objects {missing} are not in the last scene, which holds {sorted(known)}")
+        return tuple(known[number] for number in dict.fromkeys(ids))
 
     def message(self, ids: Collection[int], include_meshes: bool) -> ReconstructedScene:
         """Message with the objects in `ids` (empty: all); raises `InputError` without a scene or for an unknown id."""

@@ -1,1 +1,1 @@
-"""What hides objects from the views."""
+"""What hides objects from the views, and what they look like where they are hidden."""

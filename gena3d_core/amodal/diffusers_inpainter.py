@@ -59,7 +59,7 @@ class DiffusersInpainter:
         """See `Inpainter`: all tasks in one batch, each with a generator of its own."""
         if not tasks:
             return []
-        pipeline = self._opened()
+        pipeline = self.open()
         arguments: dict[str, Any] = {
             **self.family.arguments,
             "prompt": [task.prompt for task in tasks],
@@ -86,7 +86,8 @@ class DiffusersInpainter:
         self._pipeline = None
         release_cached_memory()
 
-    def _opened(self) -> Any:
+    def open(self) -> Any:
+        """The pipeline, loaded now if it was not before; raises `DataFormatError` where that fails."""
         if self._pipeline is None:
             pipeline_class = _pipeline_class(self.family.class_name)
             options: dict[str, Any] = {

@@ -86,7 +86,7 @@ class Pix2Gestalt:
         """See `Inpainter`; the picture's own background is replaced by the task's."""
         if not tasks:
             return []
-        networks = self._opened()
+        networks = self.open()
         generators = [torch.Generator("cpu").manual_seed(task.seed) for task in tasks]
         scene = self._tensor(np.stack([task.scene for task in tasks]))
         mask = np.stack([np.repeat(task.visible[..., None], 3, axis=2) for task in tasks])
@@ -139,7 +139,8 @@ class Pix2Gestalt:
             latents = scheduler.step(guided, time, latents, eta=self.eta, variance_noise=noise).prev_sample
         return latents
 
-    def _opened(self) -> dict[str, Any]:
+    def open(self) -> dict[str, Any]:
+        """The networks, loaded now if they were not before; raises `DataFormatError` where that fails."""
         if self._networks is None:
             found: dict[str, Any] = {}
             modules = {"image_encoder": importlib.import_module("transformers")}

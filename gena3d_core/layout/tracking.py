@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -44,6 +44,32 @@ def with_ids_of(reconstruction: Reconstruction, scene: Scene) -> Reconstruction:
     ids = {old.id: new.id for old, new in zip(reconstruction.scene.objects, scene.objects, strict=True)}
     observations = tuple(replace(o, id=ids.get(o.id, o.id)) for o in reconstruction.observations)
     return replace(reconstruction, scene=scene, observations=observations)
+
+
+def with_forced_ids(scene: Scene, forced: Mapping[int, int], first_new_id: int) -> Scene:
+    """`scene` with the ids `forced` by index; whoever else had one of them gets a new one, from `first_new_id` on."""
+    taken = set(forced.values())
+    next_id = max([first_new_id, *(i + 1 for i in taken), *(item.id + 1 for item in scene.objects)])
+    objects = []
+    for index, item in enumerate(scene.objects):
+        wanted = forced.get(index, item.id)
+        if index not in forced and wanted in taken:
+            wanted, next_id = next_id, next_id + 1
+        objects.append(replace(item, id=wanted))
+    return replace(scene, objects=tuple(objects))
+
+
+def merged(previous: Scene | None, scene: Scene) -> Scene:
+    """`scene`, and before its new objects those of `previous` that it lacks; objects that are in both are `scene`'s.
+
+    A previous scene in another frame is left out.
+    """
+    if previous is None or previous.frame_id != scene.frame_id:
+        return scene
+    renewed = {item.id: item for item in scene.objects}
+    kept = [renewed.pop(item.id, item) for item in previous.objects]
+    support = previous.support if scene.support is None else scene.support
+    return replace(scene, objects=(*kept, *renewed.values()), support=support)
 
 
 def remember(previous: Scene | None, scene: Scene, limit: int = 100) -> Scene:

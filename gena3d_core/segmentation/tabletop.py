@@ -13,7 +13,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import InputError
-from ..types import BoxPrompt, Int32Array, ObjectMask, Prompt, Segmentation, SupportPlane, View
+from ..types import (
+    BoxPrompt,
+    Int32Array,
+    ObjectMask,
+    PointPrompt,
+    Prompt,
+    Segmentation,
+    SupportPlane,
+    TextPrompt,
+    View,
+)
 from . import acceptance, height_map, masks, merging, prompting, support
 
 
@@ -54,7 +64,9 @@ class _Split:
 
 
 class Tabletop:
-    """`Segmenter` of objects on a level support plane; the world's z axis must point up."""
+    """`Segmenter` of objects on a level support plane; the world's z axis must point up. Takes boxes and points."""
+
+    prompt_kinds: frozenset[type] = frozenset({BoxPrompt, PointPrompt})
 
     def __init__(self, config: TabletopConfig | None = None) -> None:
         self.config = config or TabletopConfig()
@@ -64,19 +76,19 @@ class Tabletop:
     def __call__(self, views: Sequence[View], prompts: Sequence[Prompt] = ()) -> Segmentation:
         """Objects on the support plane, the one seen in most pixels first; ids count from 1.
 
-        Views need depth. With `prompts`, one object for each box, in their order; boxes without an object give a
-        warning. Raises `InputError` without views, depth, or any level surface. An empty table is a result without
-        objects, with a warning.
+        Views need depth. With `prompts`, one object for each box or point, in their order; prompts without an object
+        give a warning. Raises `InputError` without views, depth, or any level surface. An empty table is a result
+        without objects, with a warning.
         """
         if not views:
             raise InputError("no views to segment")
         names = [view.name for view in views]
-        boxes = [prompt for prompt in prompts if isinstance(prompt, BoxPrompt)]
-        if len(boxes) != len(prompts):
-            raise InputError("segmenter 'tabletop' takes boxes only, no points or texts")
-        for box in boxes:
-            if box.view not in names:
-                raise InputError(f"box prompt names view '{box.view}', which is not among {names}")
+        given = [prompt for prompt in prompts if not isinstance(prompt, TextPrompt)]
+        if len(given) != len(prompts):
+            raise InputError("segmenter 'tabletop' takes boxes and points, not texts")
+        for prompt in given:
+            if prompt.view not in names:
+                raise InputError(f"a prompt names view '{prompt.view}', which is not among {names}")
         surfaces = [support.surface_of(view) for view in views]
         candidates = support.find_support_planes(surfaces, self.config.max_tilt_deg)
         if not candidates:
@@ -87,8 +99,8 @@ class Tabletop:
         split = self._choose(surfaces, [c.plane for c in candidates if c.weight > 0.25 * candidates[0].weight])
         if split is None:
             return Segmentation((), candidates[0].plane, ("the support plane is too small to carry objects",))
-        if boxes:
-            return prompting.prompted(views, surfaces, split.heights, split.grid, split.regions, boxes, split.plane)
+        if given:
+            return prompting.prompted(views, surfaces, split.heights, split.grid, split.regions, given, split.plane)
         keep = np.flatnonzero(split.scores >= self.config.min_score)
         if not len(keep):
             return Segmentation((), split.plane, ("nothing stands on the support plane: no objects found",))

@@ -27,7 +27,9 @@ def scripted() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def tiny_diffusion() -> ModuleType:
-    """Networks of diffusers with random weights (`tiny_diffusion.py`)."""
+    """Networks of diffusers with random weights."""
     for package in ("diffusers", "transformers"):
         pytest.importorskip(package, reason=f"runs networks of {package}: pip install 'gena3d[diffusion]'")
-    return load("tiny_diffusion")
+    from gena3d_core.benchmarks import tiny_diffusion
+
+    return tiny_diffusion

@@ -51,7 +51,7 @@ def test_seeds_masks_and_batches(model):
 def test_what_the_network_is_given(folder, monkeypatch):
     """Noisy latent, latents of picture and mask, context; zeros for the branch without conditions."""
     model = Pix2Gestalt(folder, steps=1, guidance_scale=3.0, eta=0.0)
-    networks = model._opened()
+    networks = model.open()
     seen = []
     original = networks["unet"].forward
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gena3d_core.geometry.transforms import rigid
-from gena3d_core.layout.tracking import assign_ids, remember, with_ids_of
+from gena3d_core.layout.tracking import assign_ids, merged, remember, with_forced_ids, with_ids_of
 from gena3d_core.types import Mesh, ObjectObservation, ReconstructedObject, Reconstruction, Scene
 
 POINT = Mesh(np.zeros((1, 3), np.float32), np.zeros((0, 3), np.int32))
@@ -110,3 +110,20 @@ def test_observations_follow_the_ids_of_the_scene(count):
     reconstruction = Reconstruction(plain, (), tuple(observation(i) for i in range(count)))
     relabelled = with_ids_of(reconstruction, assign_ids(None, plain, first_new_id=40))
     assert ids(relabelled.scene) == [o.id for o in relabelled.observations] == list(range(40, 40 + count))
+
+
+def test_ids_that_are_forced_are_taken_from_whoever_had_them():
+    given = scene(item(4, (0, 0, 0)), item(7, (1, 0, 0)), item(9, (2, 0, 0)))
+    assert ids(with_forced_ids(given, {2: 4}, first_new_id=20)) == [20, 7, 4]
+    assert ids(with_forced_ids(given, {}, first_new_id=1)) == [4, 7, 9]
+    assert ids(with_forced_ids(given, {0: 4, 1: 9, 2: 7}, first_new_id=1)) == [4, 9, 7]
+
+
+def test_what_a_scene_lacks_is_taken_from_the_one_before():
+    before = scene(item(1, (0, 0, 0)), item(2, (1, 0, 0)))
+    after = scene(item(5, (3, 0, 0)), item(2, (1, 0, 0), label="new"))
+    whole = merged(before, after)
+    assert [(o.id, o.label) for o in whole.objects] == [(1, ""), (2, "new"), (5, "")]
+    assert whole.objects[0] is before.objects[0]
+    assert merged(None, after) is after
+    assert merged(scene(item(1, (0, 0, 0)), frame_id="other"), after) is after

@@ -174,9 +174,9 @@ def test_prompts_of_the_wrong_kind_or_view_are_refused(known_table, knowing_mode
         segmenter(views, [PointPrompt(views[0].name, ((5.0, 5.0), (5.0, 9999.0)))])
     with pytest.raises(InputError, match="no views"):
         segmenter([])
-    with pytest.raises(InputError, match="boxes only"):
-        make_segmenter("tabletop")(views, [PointPrompt(views[0].name, ((1.0, 2.0),))])
-    assert prompt_kinds(make_segmenter("tabletop")) == {BoxPrompt}
+    with pytest.raises(InputError, match="not texts"):
+        make_segmenter("tabletop")(views, [TextPrompt("mug")])
+    assert prompt_kinds(make_segmenter("tabletop")) == {BoxPrompt, PointPrompt}
     assert prompt_kinds(segmenter) == {BoxPrompt, PointPrompt}
 
 

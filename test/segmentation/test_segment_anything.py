@@ -2,13 +2,14 @@
 
 import importlib.util
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from gena3d_core.benchmarks.tiny_networks import SAM_SIDE as SIDE
+from gena3d_core.benchmarks.tiny_networks import tiny_sam as make_sam
 from gena3d_core.errors import DataFormatError, InputError, MissingDependencyError
 from gena3d_core.segmentation import make_segmenter, segment_anything_import
 from gena3d_core.segmentation.mask_models import PixelPrompts
@@ -19,32 +20,11 @@ from gena3d_core.types import BoxPrompt
 
 installed = importlib.util.find_spec("segment_anything") is not None
 needs_package = pytest.mark.skipif(not installed, reason="segment-anything is not installed")
-SIDE = 128
 
 
 @pytest.fixture(scope="module")
 def tiny_sam():
-    modeling = import_segment_anything().modeling
-    torch.manual_seed(0)
-    return modeling.Sam(
-        modeling.ImageEncoderViT(
-            img_size=SIDE,
-            embed_dim=32,
-            depth=3,
-            num_heads=2,
-            out_chans=32,
-            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
-            use_rel_pos=True,
-            global_attn_indexes=(1,),
-            window_size=3,
-        ),
-        modeling.PromptEncoder(32, (8, 8), (SIDE, SIDE), 8),
-        modeling.MaskDecoder(
-            transformer_dim=32,
-            transformer=modeling.TwoWayTransformer(depth=2, embedding_dim=32, mlp_dim=64, num_heads=8),
-            iou_head_hidden_dim=16,
-        ),
-    ).eval()
+    return make_sam()
 
 
 @pytest.fixture

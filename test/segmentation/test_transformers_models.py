@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from gena3d_core.benchmarks.tiny_networks import DECODER, tiny_florence2, tiny_sam2
 from gena3d_core.errors import DataFormatError, InputError, MissingDependencyError
 from gena3d_core.segmentation import florence2, make_segmenter, transformers_import
 from gena3d_core.segmentation.florence2 import Florence2, load_florence2, parse_boxes
@@ -21,46 +22,11 @@ from gena3d_core.segmentation.transformers_mask_model import (
 
 installed = importlib.util.find_spec("transformers") is not None
 needs_package = pytest.mark.skipif(not installed, reason="transformers is not installed")
-DECODER = {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
 PROMPTS = PixelPrompts(
     np.array([[10, 12, 40, 44], [5, 5, 20, 30]], np.float32),
     np.array([[[20, 20], [3, 3]], [[9, 9], [0, 0]]], np.float32),
     np.array([[1, 0], [1, -1]], np.int32),
 )
-
-
-def tiny_sam2():
-    from transformers import (
-        Sam2Config,
-        Sam2HieraDetConfig,
-        Sam2MaskDecoderConfig,
-        Sam2Model,
-        Sam2PromptEncoderConfig,
-        Sam2VisionConfig,
-    )
-
-    backbone = Sam2HieraDetConfig(
-        hidden_size=8,
-        image_size=[64, 64],
-        blocks_per_stage=[1, 1, 2, 1],
-        embed_dim_per_stage=[8, 16, 32, 64],
-        num_attention_heads_per_stage=[1, 1, 1, 1],
-        window_size_per_stage=[4, 2, 2, 2],
-        global_attention_blocks=[3],
-        window_positional_embedding_background_size=[2, 2],
-    )
-    vision = Sam2VisionConfig(
-        backbone_config=backbone,
-        backbone_channel_list=[64, 32, 16, 8],
-        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
-        fpn_hidden_size=32,
-    )
-    prompts = Sam2PromptEncoderConfig(hidden_size=32, image_size=64, patch_size=16)
-    return Sam2Model(
-        Sam2Config(
-            vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=Sam2MaskDecoderConfig(**DECODER)
-        )
-    )
 
 
 def tiny_sam3():
@@ -207,61 +173,11 @@ def test_an_absent_package_gives_the_pip_line(monkeypatch, name):
 # Florence-2
 
 
-def tiny_tokenizer():
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<image>"]
-    words = [*special, "Locate", "in", "the", "image", ".", "mug", "bowl", "red", *(f"<loc_{i}>" for i in range(1000))]
-    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        additional_special_tokens=[f"<loc_{i}>" for i in range(1000)],
-    )
-
-
 @pytest.fixture(scope="module")
 def tiny_florence():
     if not installed:
         pytest.skip("transformers is not installed")
-    from transformers import BartConfig, Florence2Config, Florence2ForConditionalGeneration, Florence2VisionConfig
-
-    torch.manual_seed(0)
-    tokenizer = tiny_tokenizer()
-    text = BartConfig(
-        vocab_size=len(tokenizer),
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        max_position_embeddings=128,
-        bos_token_id=0,
-        pad_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=2,
-        forced_eos_token_id=2,
-    )
-    vision = Florence2VisionConfig(
-        depths=(1, 1, 1, 1),
-        embed_dim=(8, 8, 8, 16),
-        num_heads=(1, 1, 1, 1),
-        num_groups=(1, 1, 1, 1),
-        window_size=2,
-        projection_dim=16,
-        drop_path_rate=0.0,
-    )
-    network = Florence2ForConditionalGeneration(
-        Florence2Config(text_config=text, vision_config=vision, image_token_id=4)
-    )
-    return network.eval(), tokenizer
+    return tiny_florence2()
 
 
 def test_boxes_are_read_in_pixels_of_the_image():

@@ -32,15 +32,19 @@ class StagedPipeline:
         self.hold_at = self.fail_at = self.crash_at = ""
         self.stubborn = False
         self.calls: list[dict[str, Any]] = []
+        self.points: list[tuple[Any, ...]] = []
         self.reached = {stage: threading.Event() for stage in STAGES}
         self.go = threading.Event()
         self.running = threading.Semaphore()
 
-    def run(self, views, *, boxes, text_prompts, hypotheses, seed, frame_id, progress, cancelled) -> Reconstruction:
+    def run(
+        self, views, *, boxes, points, text_prompts, hypotheses, seed, frame_id, progress, cancelled
+    ) -> Reconstruction:
         assert self.running.acquire(blocking=False), "two runs of one pipeline at a time"
         try:
             names = [view.name for view in views]
             self.calls.append({"views": names, "boxes": boxes, "prompts": text_prompts, "seed": seed, "n": hypotheses})
+            self.points.append(points)
             for index, stage in enumerate(STAGES):
                 check_cancelled(cancelled)
                 progress(stage, index / len(STAGES))
