@@ -9,9 +9,9 @@ import pytest
 from gena3d_core import view_completion
 from gena3d_core.cli import main
 from gena3d_core.errors import InputError, StageError
-from gena3d_core.metrics.scene_table import SceneResult
 from gena3d_core.observed import ObservedSurface
 from gena3d_core.pipeline import Pipeline, PipelineConfig
+from gena3d_core.scene_mode import SceneResult
 from gena3d_core.types import ObjectMask, Segmentation
 from gena3d_core.view_completion import OpenWorldCompleter
 
