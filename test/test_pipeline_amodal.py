@@ -129,7 +129,7 @@ def test_mode_scene_says_that_it_takes_masks_only(pipeline, monkeypatch):
     built, views, _ = pipeline("painter")
     built._generator = None
     monkeypatch.setattr(built, "_scene_made", lambda *_, **__: SceneResult((), {}, True, ()))
-    assert any("'painter' completes nothing in mode 'scene'" in warning for warning in built.run(views).scene.warnings)
+    assert any("'painter' does nothing in mode 'scene'" in warning for warning in built.run(views).scene.warnings)
 
 
 def test_names_and_options_are_checked(capsys, tmp_path, monkeypatch):
