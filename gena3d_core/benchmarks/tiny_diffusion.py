@@ -58,7 +58,7 @@ def save_inpainting(folder: Path, seed: int = 0, in_channels: int = 9) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         text, tokenizer = text_encoder(folder / "tokenizer_source")
-        pipeline = StableDiffusionInpaintPipeline(
+        pipeline: Any = StableDiffusionInpaintPipeline(
             vae=autoencoder(), text_encoder=text, tokenizer=tokenizer, unet=denoiser(in_channels),
             scheduler=PNDMScheduler(skip_prk_steps=True, steps_offset=1, beta_schedule="scaled_linear"),
             safety_checker=None, feature_extractor=None, requires_safety_checker=False,
