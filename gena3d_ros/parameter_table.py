@@ -177,8 +177,8 @@ class ReconstructionParameters(NodeParameters):
     )
     segmenter: str = parameter(
         "tabletop",
-        "what finds the objects: tabletop (no weights), sam, sam2, sam3, grounded (takes words), or auto: the best of them "
-        "that this machine has the weights of",
+        "what finds the objects: tabletop (no weights), sam, sam2, sam3, grounded (takes words), or auto: the best of "
+        "them that this machine has the weights of",
     )
     segmenter_checkpoint: str = parameter("", "weights of the segmenter: a file or folder; empty: those of its name")
     text_prompts: tuple[str, ...] = parameter(
