@@ -124,8 +124,7 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
         "--stereo",
         default="auto",
         metavar="NAME",
-        help="depth_camera, plane_sweep, sfm, pi3x, pi3, vggt, or auto (default: the best at hand that every use is allowed "
-        "of)",
+        help="depth_camera, plane_sweep, sfm, pi3x, pi3, vggt, or auto (default: the best here, see its licence)",
     )
     group.add_argument(
         "--segmenter",
