@@ -72,8 +72,8 @@ class PipelineConfig:
     """Which implementation each stage uses, and the limits of the result."""
 
     stereo: str = "auto"
-    """Stereo matcher by name; `auto`: the cameras' depth where every view has it, else the best whose weights are here
-    (π³), else `plane_sweep`, or `sfm` for views without poses."""
+    """Stereo matcher by name; `auto`: the cameras' depth where every view has it, else a network whose weights are here
+    for every use, else `plane_sweep`, or `sfm` for views without poses, else any network (see `stereo.choice`)."""
     segmenter: str = "tabletop"
     segmenter_options: Mapping[str, object] = field(default_factory=dict)
     """Options of the segmenter's own, such as a checkpoint (see `segmentation.learned`)."""

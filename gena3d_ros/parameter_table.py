@@ -176,7 +176,9 @@ class ReconstructionParameters(NodeParameters):
         "for every use are; by name also pi3x, pi3, sfm",
     )
     segmenter: str = parameter(
-        "tabletop", "what finds the objects: tabletop (no weights), sam, sam2, sam3, or grounded, which takes words"
+        "tabletop",
+        "what finds the objects: tabletop (no weights), sam, sam2, sam3, grounded (takes words), or auto: the best of "
+        "them that this machine has the weights of",
     )
     segmenter_checkpoint: str = parameter("", "weights of the segmenter: a file or folder; empty: those of its name")
     text_prompts: tuple[str, ...] = parameter(

@@ -124,13 +124,13 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
         "--stereo",
         default="auto",
         metavar="NAME",
-        help="depth_camera, plane_sweep, pi3, sfm or auto (default: the best at hand)",
+        help="depth_camera, plane_sweep, sfm, pi3x, pi3, vggt, or auto (default: the best here, see its licence)",
     )
     group.add_argument(
         "--segmenter",
         default="tabletop",
         metavar="NAME",
-        help="finds the objects: tabletop (default), sam, sam2, sam3, grounded (by words)",
+        help="finds the objects: tabletop (default), sam, sam2, sam3, grounded (by words), auto",
     )
     group.add_argument(
         "--segmenter-checkpoint", metavar="PATH", help="its weights, where they are not in their usual place"

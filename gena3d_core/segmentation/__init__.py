@@ -48,12 +48,19 @@ def _grounded(**options: Any) -> Segmenter:
     return make_grounded(**options)
 
 
+def _auto(device: str = "cpu") -> Segmenter:
+    from .choice import make_auto
+
+    return make_auto(device)
+
+
 SEGMENTERS: Mapping[str, Callable[..., Segmenter]] = {
     "tabletop": _tabletop,
     "sam": _promptable("sam"),
     "sam2": _promptable("sam2"),
     "sam3": _promptable("sam3"),
     "grounded": _grounded,
+    "auto": _auto,
 }
 """Name -> factory that takes `device` and the fields of the segmenter's config; torch loads only when one needs it."""
 

@@ -10,7 +10,7 @@ from ..checkpoints.front_end_table import FrontEndModel
 from ..checkpoints.front_ends import check_files, front_end, log_licence, present_folder, required_folder
 from ..errors import InputError
 from .automatic import AutomaticConfig
-from .florence2 import CLASS, NEEDED_FOR, load_florence2
+from .florence2 import CLASS, NEEDED_FOR, Florence2, load_florence2
 from .grounded import Grounded
 from .mask_models import MaskModel
 from .promptable import Promptable, PromptableConfig
@@ -55,11 +55,20 @@ def make_grounded(
     if masks != "auto" and masks not in MASK_MODELS:
         raise InputError(f"masks must be auto or one of {', '.join(MASK_MODELS)}, got '{masks}'")
     import_transformers(NEEDED_FOR, [CLASS])
-    model = front_end("florence-2")
-    folder = _checked_folder(model) if checkpoint is None else Path(checkpoint)
+    detector_folder = _detector_folder(checkpoint)
     chosen = _present_mask_model() if masks == "auto" else masks
     network = _mask_model(chosen, mask_checkpoint, device, images_per_pass)
-    return Grounded(load_florence2(folder, device, images_per_pass), Promptable(network, config, chosen))
+    return Grounded(load_florence2(detector_folder, device, images_per_pass), Promptable(network, config, chosen))
+
+
+def load_detector(checkpoint: str | None, device: str = "cpu", images_per_pass: int = 4) -> Florence2:
+    """Florence-2 from its folder, None: where `gena3d checkpoint info` looks for it; errors as in `make_grounded`."""
+    import_transformers(NEEDED_FOR, [CLASS])
+    return load_florence2(_detector_folder(checkpoint), device, images_per_pass)
+
+
+def _detector_folder(checkpoint: str | None) -> Path:
+    return _checked_folder(front_end("florence-2")) if checkpoint is None else Path(checkpoint)
 
 
 def _sam(checkpoint: str | None, device: str, images_per_pass: int) -> MaskModel:

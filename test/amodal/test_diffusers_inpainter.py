@@ -145,7 +145,7 @@ def test_absent_weights_and_packages(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for name, words in (("oaac", "sd-inpainting.*hf download"), ("flux", "flux-fill.*Non-Commercial")):
+    for name, words in (("oaac", "sd-inpainting.*snapshot_download"), ("flux", "flux-fill.*Non-Commercial")):
         with pytest.raises(Gena3DError, match=words):
             make_view_completer(name, device="cpu")
     monkeypatch.setattr(diffusers_folder.importlib.util, "find_spec", lambda name: None)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gena3d_core.checkpoints.front_end_table import FRONT_ENDS, WeightFile
-from gena3d_core.checkpoints.front_ends import check_files, front_end, present_folder
+from gena3d_core.checkpoints.front_ends import check_files, front_end, present_folder, required_folder
 from gena3d_core.checkpoints.scene_geometry import checked_scene_geometry, find_scene_geometry
 from gena3d_core.errors import DataFormatError, InputError
 from gena3d_core.models.geometry.pi3 import Pi3
@@ -153,3 +153,22 @@ def test_files_of_another_size_or_hash_are_refused(tmp_path):
     check_files(wrong, tmp_path, hashes=False)
     with pytest.raises(DataFormatError, match="SHA-256"):
         check_files(wrong, tmp_path)
+
+
+def test_one_kind_of_geometry_network_under_the_name_of_another(nowhere, tmp_path, golden_dir):
+    folder = tmp_path / "nowhere/.cache/gena3d/checkpoints/pi3x"
+    folder.mkdir(parents=True)
+    put(folder, golden_dir / "h_pi3", "Pi3")
+    with pytest.raises(DataFormatError, match="holds π³, not π³X") as caught:
+        checked_scene_geometry("pi3x")
+    assert "hf download yyfz233/Pi3X" in str(caught.value)
+
+
+def test_gated_and_patterned_models_say_how_they_are_had(nowhere, gena3d):
+    text = "\n".join(gena3d("info", "flux-fill").out)
+    assert "granted on the repository's page" in text
+    assert "non-commercial" in text
+    assert "FLUX.1-Fill-dev" in text
+    assert "allow_patterns" in text
+    with pytest.raises(DataFormatError, match=r"accept its terms first: https://huggingface.co/facebook/sam3"):
+        required_folder(front_end("sam3"))
