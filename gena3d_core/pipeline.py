@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from .errors import CancelledError, Gena3DError, InputError, StageError
+from .errors import InputError
 from .generation import (
     AUTO,
     CHECKPOINT_GENERATORS,
@@ -29,6 +27,7 @@ from .observation import build_observations, with_free_space
 from .outlines import mask_model_of
 from .scene_mode import SceneKnowledge, SceneResult, SceneRun, reconstruct_scene, scene_of_views
 from .segmentation import make_segmenter, prompt_kinds
+from .stage_run import StageRun
 from .stereo import NEED_POSES, make_stereo_matcher, match_views
 from .stereo.choice import choose, matchers_at_hand, no_poses_text
 from .types import (
@@ -43,7 +42,6 @@ from .types import (
     SceneObservation,
     TextPrompt,
     View,
-    check_cancelled,
 )
 from .view_completion import NONE, make_view_completer
 
@@ -58,6 +56,10 @@ STAGE_SHARES = {
     "layout": 0.05,
 }
 """Stages in order, with the share of the whole work that progress reports give each."""
+SCENE_SHARES = {
+    stage: share / (1.0 - STAGE_SHARES["amodal"]) for stage, share in STAGE_SHARES.items() if stage != "amodal"
+}
+"""The same in mode `scene`, whose generator sees what hides what by itself."""
 PHOTO_SHARES = {"generation": 0.75, "meshing": 0.15, "layout": 0.10}
 """The same where nothing but pictures and masks is given."""
 MODES = ("objects", "scene", "auto")
@@ -167,7 +169,7 @@ class Pipeline:
         prompts: tuple[Prompt, ...] = (*boxes, *points, *(TextPrompt(text) for text in text_prompts))
         _check_input(views, prompts, hypotheses)
         self._check_prompt_kinds(prompts)
-        run = _Run(progress, cancelled)
+        run = StageRun(progress, cancelled, STAGE_SHARES if self._generator else SCENE_SHARES)
         warnings: list[str] = []
 
         posed, residuals = self._posed_depth(views, run, warnings)
@@ -225,13 +227,16 @@ class Pipeline:
             stamp_ns=max(view.stamp_ns for view in views),
             support=segmentation.support,
             view_names=tuple(view.name for view in views),
-            timings_s={**run.timings_s, "total": sum(run.timings_s.values())},
+            timings_s=run.seconds,
             residuals=residuals,
             warnings=tuple(warnings),
+            metric=_metric(residuals),
         )
         return Reconstruction(scene=scene, views=tuple(posed), observations=tuple(observations))
 
-    def _completed_views(self, observations: list[ObjectObservation], seed: int, run: _Run) -> list[ObjectObservation]:
+    def _completed_views(
+        self, observations: Sequence[ObjectObservation], seed: int, run: StageRun
+    ) -> list[ObjectObservation]:
         """What the generator is shown: views with hidden parts painted in, and the free space around each object."""
         try:
             completed = self._view_completer.complete(
@@ -252,7 +257,7 @@ class Pipeline:
                 raise InputError(f"{words} need a segmenter such as {able}; '{self.config.segmenter}' takes {takes}")
 
     def _scene_made(
-        self, run: _Run, scene: SceneObservation, known: SceneKnowledge, seed: int, hypotheses: int
+        self, run: StageRun, scene: SceneObservation, known: SceneKnowledge, seed: int, hypotheses: int
     ) -> SceneResult:
         if self._scene_generator is None:
             self._scene_generator = self._make_scene_generator()
@@ -287,12 +292,12 @@ class Pipeline:
             raise InputError("pictures without camera poses place no object: mode 'scene' or 'auto' takes them")
         if hypotheses < 1:
             raise InputError(f"hypotheses must be at least 1, got {hypotheses}")
-        run = _Run(progress, cancelled, shares=PHOTO_SHARES)
+        run = StageRun(progress, cancelled, PHOTO_SHARES)
         made = self._scene_made(run, scene, SceneKnowledge(sizes_m=sizes_m or {}), seed, hypotheses)
         return _scene(made, run, "scene", [], {})
 
     def _posed_depth(
-        self, views: Sequence[View], run: _Run, warnings: list[str]
+        self, views: Sequence[View], run: StageRun, warnings: list[str]
     ) -> tuple[list[View], dict[str, float]]:
         """Views with depth and poses aligned to one another, and the residuals of the alignment."""
         name = choose(views, self._matchers) if self.config.stereo == AUTO else self.config.stereo
@@ -338,16 +343,21 @@ class Pipeline:
 
 
 def _scene(
-    made: SceneResult, run: _Run, frame_id: str, warnings: Sequence[str], residuals: Mapping[str, float]
+    made: SceneResult, run: StageRun, frame_id: str, warnings: Sequence[str], residuals: Mapping[str, float]
 ) -> Scene:
     return Scene(
         objects=made.objects,
         frame_id=frame_id,
-        timings_s={**run.timings_s, "total": sum(run.timings_s.values())},
+        timings_s=run.seconds,
         residuals={**residuals, **made.residuals},
         warnings=(*warnings, *made.warnings),
-        metric=made.metric,
+        metric=made.metric and _metric(residuals),
     )
+
+
+def _metric(residuals: Mapping[str, float]) -> bool:
+    """Whether the lengths of what stereo found are metres."""
+    return residuals.get("stereo_metric", 1.0) != 0.0
 
 
 def _check_input(views: Sequence[View], prompts: Sequence[Prompt], hypotheses: int) -> None:
@@ -361,38 +371,3 @@ def _check_input(views: Sequence[View], prompts: Sequence[Prompt], hypotheses: i
         raise InputError(f"boxes or points name views {unknown} that are not among {names}")
     if hypotheses < 1:
         raise InputError(f"hypotheses must be at least 1, got {hypotheses}")
-
-
-@dataclass
-class _Run:
-    """Times the stages of one run and turns their progress into a fraction of the whole."""
-
-    progress: ProgressCallback | None
-    cancelled: CancelCheck | None
-    shares: Mapping[str, float] = field(default_factory=lambda: STAGE_SHARES)
-    timings_s: dict[str, float] = field(default_factory=dict)
-    _done: float = 0.0
-    _stage: str = ""
-
-    def inner_progress(self, _: str, fraction: float) -> None:
-        """Progress inside the current stage, `fraction` of that stage in [0, 1]."""
-        if self.progress is not None:
-            self.progress(self._stage, min(1.0, self._done + self.shares[self._stage] * fraction))
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        check_cancelled(self.cancelled)
-        self._stage = name
-        self.inner_progress(name, 0.0)
-        start = time.perf_counter()
-        try:
-            yield
-        except CancelledError:
-            raise
-        except Gena3DError as error:
-            raise StageError(name, str(error)) from error
-        except Exception as error:
-            raise StageError(name, f"{type(error).__name__}: {error}") from error
-        self.timings_s[name] = time.perf_counter() - start
-        self._done += self.shares[name]
-        self.inner_progress(name, 0.0)

@@ -12,20 +12,27 @@ import numpy as np
 from .errors import InputError
 from .generation import SceneGenerator
 from .geometry import mesh as mesh_ops
+from .geometry.camera import upright_axes
+from .geometry.scene_poses import similarities_from_poses
+from .geometry.similarity import change_between
 from .layout import PlacedScene, RelativeLayout, SceneLayoutConfig, place_scene
 from .layout.evidence import (
     Evidence,
+    FacingAssets,
     KnownSize,
+    ObjectPose,
     SupportContact,
     UprightAssets,
     points_of_observations,
     rays_of_masks,
 )
 from .layout.measured_poses import measured_poses
+from .layout.placement import object_of_world_mesh
 from .layout.relative_layout import world_similarities
 from .layout.scene_layout import layout_covariances
 from .layout.world_alignment import WorldAlignment, align_to_world, placed_assets
 from .meshing.appearance import with_appearance
+from .observed import ObservedSurface
 from .types import (
     CancelCheck,
     Float64Array,
@@ -44,6 +51,8 @@ from .views.scene_masks import CheckedScene, checked_scene
 
 log = logging.getLogger("gena3d")
 
+AHEAD = np.array([0.0, 1.0, 0.0])
+"""Where the camera of a photograph looks, level, in the world that is made for it."""
 GUESSED_SIGMA = 3.0
 """Standard deviation, in units of the query's size, of the place of an asset that was not seen together with it."""
 
@@ -132,10 +141,17 @@ def reconstruct_scene(run: SceneRun, scene: SceneObservation, known: SceneKnowle
         ]
         colors = _mean_colors(scene)
         objects = [_colored(item, colors[item.id]) for item in objects]
-    failures = [f"object {id} did not come out: {reason}" for id, reason in generated.failures.items()]
+        objects += _seen_only([known.observations[id] for id in generated.failures if id in known.observations])
+    failures = [
+        f"object {id} did not come out{', only what was seen is shown' if id in known.observations else ''}: {reason}"
+        for id, reason in generated.failures.items()
+    ]
     guessed = [item.id for item, seen in zip(generated.assets, generated.seen, strict=True) if not seen]
     if guessed:
         failures.append(f"objects {guessed} are in no picture together with the query: the layout of these is a guess")
+    if not known.views and len(generated.views) < len(scene.images):
+        shown = ", ".join(str(n) for n in generated.views)
+        failures.append(f"of {len(scene.images)} pictures only number {shown} is shown to this generator")
     warnings = (*generated.warnings, *failures, *placed.warnings)
     return SceneResult(tuple(objects), layout_residuals(placed), placed.alignment.metric, warnings)
 
@@ -150,13 +166,18 @@ def place_generated(generated: GeneratedScene, scene: SceneObservation, known: S
     evidence = scene_evidence(generated, scene, known)
     config = SceneLayoutConfig()
     covariances = _covariances(generated, layout_covariances(layout, config))
-    alignment = align_to_world(layout, [item.mesh for item in generated.assets], evidence, config.alignment)
+    meshes = [item.mesh for item in generated.assets]
+    alignment = align_to_world(layout, meshes, evidence, config.alignment)
     if not known.views and "position" in alignment.undetermined:
         alignment = _grounded(alignment, layout, generated)
     measured = {}
-    if alignment.metric and known.observations:
+    if known.observations:
         predicted = placed_assets(alignment, layout, covariances)
         measured = measured_poses(generated.assets, predicted, known.observations, upright=generated.upright)
+        if measured and not alignment.metric:
+            # The layout fits no points as a whole, but its assets do.
+            evidence += [ObjectPose(ids.index(id), pose) for id, pose in measured.items()]
+            alignment = align_to_world(layout, meshes, evidence, config.alignment)
     if not alignment.metric:
         log.warning("scene: nothing tells its size in metres; lengths are in units of the query object's size")
     return place_scene(
@@ -191,7 +212,10 @@ def scene_evidence(generated: GeneratedScene, scene: SceneObservation, known: Sc
         found.append(SupportContact(known.support))
     if found and generated.upright:
         up = np.array([0.0, 0.0, 1.0]) if known.support is None else known.support.normal
-        found.append(UprightAssets(tuple(range(len(ids))), up))
+        everyone = tuple(range(len(ids)))
+        found.append(UprightAssets(everyone, up))
+        ahead = upright_axes(known.views[generated.views[0]].T_world_camera)[:, 1] if known.views else AHEAD
+        found.append(FacingAssets((generated.query,), ahead))
     return found
 
 
@@ -209,6 +233,15 @@ def layout_residuals(placed: PlacedScene) -> dict[str, float]:
     }
 
 
+def _seen_only(observations: Sequence[ObjectObservation]) -> list[ReconstructedObject]:
+    """The measured surfaces of objects that no generator completed."""
+    surfaces = ObservedSurface().generate(observations)
+    return [
+        object_of_world_mesh(item.id, seen.label, seen.score, item.mesh, {})
+        for item, seen in zip(surfaces, observations, strict=True)
+    ]
+
+
 def _grounded(alignment: WorldAlignment, layout: RelativeLayout, generated: GeneratedScene) -> WorldAlignment:
     """The query above the origin and nothing below z = 0, where nobody knows of a world."""
     S = alignment.estimate.S.copy()
@@ -222,8 +255,15 @@ def _grounded(alignment: WorldAlignment, layout: RelativeLayout, generated: Gene
 
 
 def _covariances(generated: GeneratedScene, usual: Float64Array) -> Float64Array:
-    """(A, 7, 7) of the poses: those of assets that no picture shows together with the query are mere guesses."""
+    """(A, 7, 7) of the poses: at least what hypotheses differ by; those of assets that no picture shows together with
+    the query are mere guesses."""
     found = usual.copy()
+    if len(generated.pose_samples) > 1:
+        shown, samples = similarities_from_poses(generated.poses), similarities_from_poses(generated.pose_samples)
+        apart = [[change_between(S, other[n]) ** 2 for n, S in enumerate(shown)] for other in samples]
+        spread = np.sum(apart, axis=0) / (len(samples) - 1)
+        for own, variance in zip(found, spread, strict=True):
+            np.fill_diagonal(own, np.maximum(np.diag(own), variance))
     found[~generated.seen] += np.diag([GUESSED_SIGMA**2] * 3 + [1.0] * 3 + [1.0])
     return found
 
@@ -238,7 +278,10 @@ def _mean_colors(scene: SceneObservation) -> dict[int, UInt8Array]:
 
 
 def _colored(item: ReconstructedObject, color: UInt8Array) -> ReconstructedObject:
-    """The object in one colour where its generator gave none."""
+    """The object in one colour where its generator gave none; what no posed camera saw counts as imagined."""
+    if item.mesh.vertex_observed is None:
+        nothing = np.zeros(len(item.mesh.vertices), dtype=bool)
+        item = replace(item, mesh=replace(item.mesh, vertex_observed=nothing), observed_fraction=0.0)
     if item.mesh.vertex_colors is not None:
         return item
     colors: UInt8Array = np.tile(color, (len(item.mesh.vertices), 1))

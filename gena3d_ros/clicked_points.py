@@ -31,8 +31,8 @@ class ClickedPoints:
     """Calls `on_click` for each point on `TOPIC`; `place` serves points that come in other ways too. Thread safe."""
 
     def __init__(self, node: Any, on_click: Callable[[PointStamped], None]) -> None:
-        self._node = node
         self._listener = TransformListener(node, HISTORY_S, node.warn)
+        # For the node's whole life: what is destroyed while an executor takes it leaves its group locked.
         self._subscription = node.create_subscription(
             PointStamped,
             TOPIC,
@@ -56,11 +56,6 @@ class ClickedPoints:
         stamp_ns = time_from_msg(clicked.header.stamp) or time_from_msg(header.stamp)
         x, y, z = transforms.apply(self._lookup(target, source, stamp_ns), np.array(point))
         return float(x), float(y), float(z)
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._listener.close()
-        self._node.destroy_subscription(self._subscription)
 
     def _lookup(self, target: str, source: str, stamp_ns: int) -> Any:
         deadline_s = time.monotonic() + PATIENCE_S

@@ -61,7 +61,6 @@ class ReconstructionNode(LifecycleNode):
         self._outputs: SceneOutputs | None = None
         self._view_set: ViewSet | None = None
         self._subscription: Any = None
-        self._clicks: ClickedPoints | None = None
         self._output_timers: list[Any] = []
         self._automatic_job: Job | None = None
         self._restarts = 0
@@ -71,6 +70,7 @@ class ReconstructionNode(LifecycleNode):
         super().__init__(node_name, **kwargs)
         self._worker = LatestOnlyWorker()
         self._broadcaster = TransformBroadcaster(self)
+        self._clicks = ClickedPoints(self, self._on_click)
         services_group = MutuallyExclusiveCallbackGroup()
         for service_type, name, callback in (
             (GetObjects, "get_objects", self._on_get_objects),
@@ -97,7 +97,6 @@ class ReconstructionNode(LifecycleNode):
             callback_group=MutuallyExclusiveCallbackGroup(),
             qos_overriding_options=qos.overridable(),
         )
-        self._clicks = ClickedPoints(self, self._on_click)
         rate_hz = self.parameters.values.tf_rate_hz
         timers_group = MutuallyExclusiveCallbackGroup()
         periods_s = {self._serve_newcomers: 0.5, **({self._send_transforms: 1.0 / rate_hz} if rate_hz > 0 else {})}
@@ -117,9 +116,6 @@ class ReconstructionNode(LifecycleNode):
         if self._subscription is not None:
             self.destroy_subscription(self._subscription)
             self._subscription = None
-        if self._clicks is not None:
-            self._clicks.close()
-            self._clicks = None
 
     def cleanup(self) -> None:
         self._worker.abandon_all("the node was cleaned up")
@@ -186,13 +182,13 @@ class ReconstructionNode(LifecycleNode):
 
     def _on_click(self, clicked: PointStamped) -> None:
         """Reconstruct the object at a place; the others of the last scene stay."""
-        values, clicks = self.parameters.values, self._clicks
-        if not values.clicked_points or not values.enabled or clicks is None:
+        values = self.parameters.values
+        if not values.clicked_points or not self.accepts_work:
             return
         try:
             if self._view_set is None:
                 raise InputError("a point was clicked, but no view set has come yet")
-            place = clicks.place(clicked, self._view_set.header)
+            place = self._clicks.place(clicked, self._view_set.header)
         except Gena3DError as error:
             self.conclude(Outcome(error=error))
             return
@@ -216,10 +212,7 @@ class ReconstructionNode(LifecycleNode):
 
     def request(self, goal: Reconstruct.Goal, view_set: ViewSet) -> Request:
         """What a goal asks for; raises `Gena3DError` where that makes no sense."""
-        clicks = self._clicks
-        if clicks is None:
-            raise CancelledError(self.refusal)
-        return request_from_goal(goal, view_set, clicks.place, self._memory.objects)
+        return request_from_goal(goal, view_set, self._clicks.place, self._memory.objects)
 
     @property
     def view_set(self) -> ViewSet | None:

@@ -139,6 +139,8 @@ def reconstruct(
         progress=progress,
         cancelled=cancelled,
     )
+    if not result.scene.metric:
+        raise StageError("layout", "nothing tells the size of the scene in metres: use views with depth, or several")
     timings_s = {VIEWS_STAGE: decoding_s, **result.scene.timings_s}
     if "total" in timings_s:
         timings_s["total"] += decoding_s

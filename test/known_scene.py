@@ -40,11 +40,12 @@ class KnownFlow(SceneFlow):
         self.calls.append(assets)
         rows = torch.arange(len(x)) % assets
         time = (t / NETWORK_TIME).view(-1, 1, 1, 1, 1)
-        return (x - self.latents[rows]) / time, rows.float()[:, None]
+        view = 0 if self.views is None else (len(self.calls) - 1) % len(self.views)
+        return (x - self.latents[rows]) / time, torch.stack([rows, torch.full_like(rows, view)], dim=1).float()
 
     def poses(self, position_tokens, *, query=None):
-        rows = position_tokens[:, 0].long()
-        told = self.answers if self.views is None else self.views[(len(self.calls) - 1) % len(self.views)]
+        rows, view = position_tokens.long().T
+        told = self.answers if self.views is None else self.views[int(view[0])]
         known = first_assets(rows, int(rows.max()) + 1) if query is None else query
         identity = torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 1])
         return torch.where(known[:, None], identity, told[rows])

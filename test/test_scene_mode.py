@@ -18,8 +18,9 @@ from gena3d_core.generative.settings import SamplingSettings
 from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.geometry import similarity, transforms
 from gena3d_core.layout.relative_layout import Y_UP_MODEL
-from gena3d_core.pipeline import PHOTO_SHARES, STAGE_SHARES, Pipeline, PipelineConfig
-from gena3d_core.types import Intrinsics, View
+from gena3d_core.pipeline import PHOTO_SHARES, SCENE_SHARES, Pipeline, PipelineConfig
+from gena3d_core.scene_mode import SceneKnowledge, layout_residuals, place_generated
+from gena3d_core.types import Intrinsics, SceneObservation, View
 from gena3d_core.viz import scene_sheet
 from gena3d_core.viz.render import fragments_of
 
@@ -106,6 +107,27 @@ def test_one_known_size_gives_metres(make_pipeline):
         make_pipeline(z_up_poses()).run_photos(squares([20, 14, 9]), sizes_m={7: 0.12})
 
 
+def test_pictures_that_an_upright_grid_cannot_use_are_told(make_pipeline):
+    scene = make_pipeline(z_up_poses()).run_photos(squares([20, 14, 9], views=2))
+    assert "of 2 pictures only number 0 is shown to this generator" in scene.warnings
+
+
+def test_what_hypotheses_disagree_about_is_less_sure():
+    torch.set_num_threads(1)
+    photo = squares([20, 14, 9])
+    bundle = known_bundle(SIZES, z_up_poses())
+    made = SceneFlowGenerator(bundle, settings=SamplingSettings(steps=2)).generate(photo, hypotheses=2)
+    assert made.pose_samples.shape == (2, 3, 8)
+    np.testing.assert_allclose(made.pose_samples[0], made.pose_samples[1])
+    other = np.stack([made.poses, made.poses])
+    other[1, 1, 0] += 0.4
+    known = SceneKnowledge(sizes_m={10: 0.15})
+    same, apart = (place_generated(replace(made, pose_samples=p), photo, known) for p in (made.pose_samples, other))
+    variances = [[np.diag(pose.estimate.covariance) for pose in placed.poses] for placed in (same, apart)]
+    assert variances[1][1][0] - variances[0][1][0] == pytest.approx((0.4 * UNIT_M) ** 2 - (0.03 * UNIT_M) ** 2, rel=0.1)
+    np.testing.assert_allclose(variances[0][2], variances[1][2])
+
+
 UNIT_M = 0.2
 S_WORLD_SCENE = similarity.compose(
     [0.05, -0.1, 0.25 * UNIT_M], Rotation.from_euler("z", 25, degrees=True).as_matrix(), UNIT_M
@@ -130,9 +152,9 @@ def views():
     K = Intrinsics(width=320, height=240, fx=300.0, fy=300.0, cx=159.5, cy=119.5)
     found = []
     target = S_WORLD_SCENE @ [0.3, 0.3, 0.0, 1.0]
-    for number, azimuth in enumerate((25 - 90, 25 - 60)):
+    for number, (azimuth, away_m) in enumerate(((25 - 90, 0.75), (25 - 60, 0.95))):
         back = np.array([math.cos(math.radians(azimuth)), math.sin(math.radians(azimuth)), 0.9])
-        T = transforms.look_at(target[:3] + 0.75 * back / np.linalg.norm(back), target[:3])
+        T = transforms.look_at(target[:3] + away_m * back / np.linalg.norm(back), target[:3])
         seen = fragments_of(whole, T, K)
         color = np.array([*COLORS, (0, 0, 0)], dtype=np.uint8)[np.where(seen.face >= 0, owner[seen.face], 4)]
         depth_m = np.where(np.isfinite(seen.depth), seen.depth, np.nan).astype(np.float32)
@@ -157,13 +179,28 @@ def test_posed_depth_views_place_the_scene_in_the_world(make_pipeline, views):
     np.testing.assert_allclose([item.size_m[2] for item in (query, cube, tower)], [0.1, 0.07, 0.12], rtol=0.1)
     assert scene.residuals["layout_unit_m"] == pytest.approx(UNIT_M, rel=0.06)
     assert scene.residuals["layout_residual_m"] < 0.01
-    assert set(scene.timings_s) == {*STAGE_SHARES, "total"}
+    assert set(scene.timings_s) == {*SCENE_SHARES, "total"}
     for item in scene.objects:
         assert item.residuals["disagreement_m"] < 0.02
         assert item.residuals["disagreement_deg"] < 15
         assert 0.1 < item.observed_fraction < 0.9
     assert told[-1][1] == pytest.approx(1.0)
     assert [observation.id for observation in result.observations] == [item.id for item in scene.objects]
+
+
+def test_the_baseline_of_two_posed_cameras_tells_metres_without_depth(views):
+    torch.set_num_threads(1)
+    masks = tuple(np.stack([(view.color == color).all(axis=-1) for color in COLORS[:3]]) for view in views)
+    scene = SceneObservation((1, 2, 3), ("query", "cube", "tower"), tuple(view.color for view in views), masks)
+    bundle = known_bundle(SIZES, z_up_poses())
+    made = SceneFlowGenerator(bundle, settings=SamplingSettings(steps=2)).generate(scene)
+    known = SceneKnowledge(views=tuple(replace(view, depth_m=None) for view in views))
+    placed = place_generated(made, scene, known)
+    assert placed.alignment.metric
+    unit_m = layout_residuals(placed)["layout_unit_m"]
+    assert unit_m == pytest.approx(UNIT_M, rel=0.15)
+    for item, pose in zip(placed.objects, z_up_poses(), strict=True):
+        np.testing.assert_allclose(item.T_world_object[:3, 3], (S_WORLD_SCENE @ [*pose[:3], 1.0])[:3], atol=0.04)
 
 
 def test_a_layout_that_the_cameras_contradict_is_told(make_pipeline, views):
@@ -176,9 +213,26 @@ def test_a_layout_that_the_cameras_contradict_is_told(make_pipeline, views):
     assert any("layout" in warning and "disagree" in warning for warning in scene.warnings)
 
 
+def test_an_asset_that_fails_keeps_what_was_seen(monkeypatch, views):
+    torch.set_num_threads(1)
+    bundle = known_bundle([SIZES[0], SIZES[1], (0, 0, 0)], z_up_poses())
+    generator = SceneFlowGenerator(bundle, settings=SamplingSettings(steps=2))
+    monkeypatch.setattr("gena3d_core.pipeline.make_scene_generator", lambda *_, **__: generator)
+    result = Pipeline(PipelineConfig(mode="scene", refine_poses=False)).run(views)
+    (failed,) = [w for w in result.scene.warnings if "did not come out" in w]
+    assert "only what was seen is shown" in failed
+    assert len(result.scene.objects) == 3
+    place = (S_WORLD_SCENE @ [*z_up_poses()[2, :3], 1.0])[:3]
+    np.testing.assert_allclose(result.scene.objects[-1].T_world_object[:3, 3], place, atol=0.02)
+
+
 def test_modes_and_their_input():
     with pytest.raises(InputError, match="unknown mode 'scenes'"):
         Pipeline(PipelineConfig(mode="scenes"))
+    with pytest.raises(
+        InputError, match="unknown generator of scenes 'edge'; choose one of: auto, edge_scene, scenegen"
+    ):
+        Pipeline(PipelineConfig(mode="scene", scene_generator="edge"))
     with pytest.raises(InputError, match="pictures without camera poses place no object"):
         Pipeline(PipelineConfig(mode="objects", generator="observed")).run_photos(squares([20]))
 

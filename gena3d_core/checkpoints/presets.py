@@ -124,27 +124,27 @@ def random_unet(size: str, *, seed: int = 0) -> ModelBundle:
     return ModelBundle("edge", f"random weights (U-Net, {size})", {"completion_unet": network}, frame="observed")
 
 
-def random_scene_bundle(size: str, *, seed: int = 0, joint_assets: bool = True) -> ModelBundle:
-    """SceneGen of ours with random weights: the stage 1 of `random_bundle` grown, and a small geometry encoder.
+def random_scene_bundle(size: str, *, seed: int = 0, base: ModelBundle | None = None) -> ModelBundle:
+    """SceneGen of ours, untrained: a stage 1 of single objects grown, and a small geometry encoder with random weights.
 
-    Raises `InputError` for an unknown size, or one that has no small encoders.
+    base: that stage 1, to which nothing is changed by what is added; default: random weights of `size`, and in the
+    added parts too. Raises `InputError` for an unknown size, or one that has no small encoders.
     """
-    base = random_bundle(size, seed=seed)
-    encoder = base.modules["image_encoder"]
     if size not in SCENE_GEOMETRY:
         raise InputError(f"there is no SceneGen of size '{size}', one of {', '.join(SCENE_GEOMETRY)}")
+    given = base or random_bundle(size, seed=seed)
+    encoder = given.modules["image_encoder"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         blank = torch.zeros(1, 5, encoder.image_size, encoder.image_size)
         with torch.no_grad():
             tokens = encoder.encode(blank).shape[1]
-        flow = add_scene(
-            base.modules["sparse_structure_flow"], asset_tokens=tokens, joint_assets=joint_assets, quiet=False
-        )
+        flow = add_scene(given.modules["sparse_structure_flow"], asset_tokens=tokens, quiet=base is not None)
         geometry = SmallSceneGeometry(replace(SCENE_GEOMETRY[size], out_width=flow.config.cond_channels))
         geometry.initialise()
-    modules = {**base.modules, "sparse_structure_flow": flow.eval(), "scene_geometry": geometry.eval()}
-    return replace(base, source=f"random weights (scene, {size})", modules=modules)
+    modules = {**given.modules, "sparse_structure_flow": flow.eval(), "scene_geometry": geometry.eval()}
+    source = f"random weights (scene, {size})" if base is None else f"{base.source}, grown but untrained"
+    return replace(given, source=source, modules=modules)
 
 
 def random_bundle(

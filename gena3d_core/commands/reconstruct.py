@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..types import Scene
 
 DEFAULT_VIEWS = 8
+OBJECT_HYPOTHESES, SCENE_HYPOTHESES = 4, 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="name an object; may be repeated")
     parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help="random seed (default: 0)")
     parser.add_argument(
-        "--hypotheses", type=integer(1, 64), default=4, metavar="N", help="samples drawn for each object (default: 4)"
+        "--hypotheses", type=integer(1, 64), metavar="N", help="samples drawn of each object (default: 4; of a scene 1)"
     )
     parser.add_argument("--no-overview", action="store_true", help="do not draw overview.png")
     bag = parser.add_argument_group("rosbag2 input (found out when not given)")
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
             boxes=args.boxes,
             points=args.points,
             text_prompts=args.prompt,
-            hypotheses=args.hypotheses,
+            hypotheses=args.hypotheses or (SCENE_HYPOTHESES if args.mode == "scene" else OBJECT_HYPOTHESES),
             seed=args.seed,
             frame_id=recording.frame_id,
             progress=progress,
@@ -109,8 +110,8 @@ def _run_photos(args: argparse.Namespace) -> int:
     from ..io import load_photo_scene, save_scene
     from ..views.scene_masks import checked_scene
 
-    if args.boxes or args.prompt:
-        raise UsageError("--boxes and --prompt are for recordings: pictures without cameras come with masks")
+    if args.boxes or args.prompt or args.frames:
+        raise UsageError("--frames, --boxes and --prompt are for recordings: pictures without cameras come with masks")
     photos = load_photo_scene(args.input)
     checked = checked_scene(photos.ids, photos.labels, photos.images, photos.masks)
     from .stages import ProgressBar, make_pipeline
@@ -118,7 +119,11 @@ def _run_photos(args: argparse.Namespace) -> int:
     pipeline = make_pipeline(args, "scene")
     with ProgressBar() as progress:
         scene = pipeline.run_photos(
-            checked.scene, sizes_m=dict(args.known_size), hypotheses=args.hypotheses, seed=args.seed, progress=progress
+            checked.scene,
+            sizes_m=dict(args.known_size),
+            hypotheses=args.hypotheses or SCENE_HYPOTHESES,
+            seed=args.seed,
+            progress=progress,
         )
     scene = replace(scene, view_names=photos.names, warnings=(*checked.warnings, *scene.warnings))
     pictures = {}

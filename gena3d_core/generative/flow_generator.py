@@ -11,6 +11,7 @@ from ..checkpoints.bundle import ModelBundle
 from ..checkpoints.open import open_checkpoint
 from ..errors import EmptyResultError, IncompleteError, InputError
 from ..models.conditioning import FlowCondition
+from ..models.scene_flow import SceneFlow
 from ..sampling import object_seed
 from ..types import (
     CancelCheck,
@@ -60,7 +61,10 @@ class FlowGenerator:
         missing = [role for role in needed + (refine if self.full else []) if role not in bundle.modules]
         if missing:
             raise InputError(f"{bundle.source} lacks {', '.join(missing)}, which {detail} generation needs")
-        self.device = next(bundle.modules["sparse_structure_flow"].parameters()).device
+        flow = bundle.modules["sparse_structure_flow"]
+        if isinstance(flow, SceneFlow):
+            raise InputError(f"{bundle.source} is a checkpoint of SceneGen, of whole scenes: mode 'scene' takes it")
+        self.device = next(flow.parameters()).device
 
     def generate(
         self,

@@ -15,11 +15,12 @@ from ..sampling import BatchedDenoiser, CyclingViews, Denoiser, MeanOfViews, Pre
 
 
 def scene_denoiser(
-    model: SceneFlow, condition: SceneCondition, *, assets: int, query: Tensor | None = None
+    model: SceneFlow, condition: SceneCondition, *, assets: int, query: Tensor | None = None, decoded: bool = True
 ) -> BatchedDenoiser[Contexts]:
     """Denoiser of x (S·A, C, R, R, R), A = `assets`; a prediction's extra are the poses (S·A, 8).
 
-    query (S·A,) bool: the asset of each scene in whose frame the poses are; None: the first.
+    query (S·A,) bool: the asset of each scene in whose frame the poses are; None: the first. decoded: False leaves the
+    position tokens (S·A, C) as the extra, for callers that decode only the last step's.
     The condition is projected here, once; a guided prediction is one pass over 2·S scenes.
     """
 
@@ -27,6 +28,8 @@ def scene_denoiser(
         # A guided pass has the scenes twice.
         queries = None if query is None else query.repeat(len(x) // len(query))
         velocity, position_tokens = model(x, t, contexts, assets=assets, query=queries)
+        if not decoded:
+            return Prediction(velocity, position_tokens)
         known = first_assets(x, assets) if queries is None else queries
         return Prediction(velocity, model.poses(position_tokens, query=known))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..checkpoints.bundle import ModelBundle
 from ..geometry import scene_poses
@@ -43,14 +43,19 @@ def sample_scene(
     flow: SceneFlow = bundle.modules["sparse_structure_flow"]
     decoder = bundle.modules["sparse_structure_decoder"]
     own = conditions.of_assets(torch.tensor(list(group)))
-    views = [scene_denoiser(flow, view, assets=len(group)) for view in own]
+    views = [scene_denoiser(flow, view, assets=len(group), decoded=False) for view in own]
+    query = torch.arange(len(group), device=own[0].tokens.device) == 0
     schedule = replace(sampler.schedule, steps=max(sampler.schedule.steps, len(views)))
     denoiser: Denoiser = views[0]
     if len(views) > 1:
         # What no view shows together with the query is a guess whichever view makes it.
         seen = conditions.seen[:, list(group)]
         seen = np.where(seen.any(axis=0), seen, 1.0)
-        denoiser = cycle_scene_views(views, schedule.steps, average=partial(mean_poses, weights=seen))
+
+        def average(tokens: Sequence[Tensor]) -> Tensor:
+            return mean_poses([flow.poses(view, query=query) for view in tokens], seen)
+
+        denoiser = cycle_scene_views(views, schedule.steps, average=average)
     shape = (flow.config.in_channels, *(flow.config.resolution,) * 3)
     found = sample(
         denoiser,
@@ -63,7 +68,9 @@ def sample_scene(
         cancelled=sampler.cancelled,
     )
     parts = in_chunks(len(group), DECODED_AT_ONCE, lambda start, stop: decoder(found.x[start:stop])[:, 0].float().cpu())
-    poses = scene_poses.valid_poses(found.extra.double().cpu().numpy(), query=0)
+    # The poses of several views are decoded already: each has its own, of which these are the mean.
+    told = flow.poses(found.extra, query=query) if len(views) == 1 else found.extra
+    poses = scene_poses.valid_poses(told.double().cpu().numpy(), query=0)
     return SceneSamples(torch.cat(parts).numpy(), poses)
 
 

@@ -70,6 +70,23 @@ class UprightAssets:
 
 
 @dataclass(frozen=True, eq=False)
+class FacingAssets:
+    """The y axes of the grids of these assets point along `ahead` (3,), a unit vector of the world.
+
+    So do grids that are turned as a camera sees them: `ahead` is where it looks, made level.
+    """
+
+    assets: tuple[int, ...]
+    ahead: Float64Array = field(default_factory=lambda: np.array([0.0, 1.0, 0.0]))
+    sigma_rad: float = 0.15
+
+    def __post_init__(self) -> None:
+        if np.shape(self.ahead) != (3,) or abs(float(np.linalg.norm(self.ahead)) - 1.0) > 1e-3:
+            raise InputError(f"`ahead` must be a unit vector, got {np.asarray(self.ahead).tolist()}")
+        _require_sigma(self, self.sigma_rad)
+
+
+@dataclass(frozen=True, eq=False)
 class CameraPoses:
     """K cameras posed in both frames: by TF in the world, by a geometry network in the scene, up to scale.
 
@@ -142,7 +159,9 @@ class ObjectPose:
     measured: SimilarityEstimate
 
 
-Evidence: TypeAlias = ObjectPoints | SupportContact | UprightAssets | CameraPoses | ObjectRays | KnownSize | ObjectPose
+Evidence: TypeAlias = (
+    ObjectPoints | SupportContact | UprightAssets | FacingAssets | CameraPoses | ObjectRays | KnownSize | ObjectPose
+)
 
 
 def named_assets(item: Evidence) -> tuple[int, ...]:

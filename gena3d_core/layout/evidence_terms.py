@@ -15,6 +15,7 @@ from ..types import Float64Array
 from .evidence import (
     CameraPoses,
     Evidence,
+    FacingAssets,
     KnownSize,
     ObjectPoints,
     ObjectPose,
@@ -127,11 +128,20 @@ def _support_contact(item: SupportContact, assets: SceneAssets, S: Float64Array,
 
 def _upright_assets(item: UprightAssets, assets: SceneAssets, S: Float64Array, error: LayoutError) -> Equations:
     """Differences of the assets' z axes from the direction up."""
-    _, R, _ = similarity.parts(S)
-    axes = assets.ups[list(item.assets)] @ R.T
+    return _directions(assets.ups[list(item.assets)], item.up, S, item.sigma_rad)
+
+
+def _facing_assets(item: FacingAssets, assets: SceneAssets, S: Float64Array, error: LayoutError) -> Equations:
+    """Differences of the assets' y axes from the direction ahead."""
+    return _directions(assets.aheads[list(item.assets)], item.ahead, S, item.sigma_rad)
+
+
+def _directions(axes_scene: Float64Array, wanted: Float64Array, S: Float64Array, sigma_rad: float) -> Equations:
+    """Differences of unit vectors (M, 3) of the scene from a direction (3,) of the world."""
+    axes = axes_scene @ similarity.parts(S)[1].T
     jacobian = np.zeros((len(axes), 3, 7))
     jacobian[:, :, 3:6] = -similarity.cross_matrix(axes)
-    return _equations(axes - item.up, jacobian, item.sigma_rad, to_metres=np.nan)
+    return _equations(axes - wanted, jacobian, sigma_rad, to_metres=np.nan)
 
 
 def _camera_poses(item: CameraPoses, assets: SceneAssets, S: Float64Array, error: LayoutError) -> Equations:
@@ -191,6 +201,7 @@ TERMS: dict[type, Term] = {
     ObjectPoints: _object_points,
     SupportContact: _support_contact,
     UprightAssets: _upright_assets,
+    FacingAssets: _facing_assets,
     CameraPoses: _camera_poses,
     ObjectRays: _object_rays,
     KnownSize: _known_size,

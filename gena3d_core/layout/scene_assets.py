@@ -37,7 +37,7 @@ class SceneAssets:
     centers    (N, 3) middle of each asset's box along the axes of its grid
     sides      (N,) longest side of that box
     extents    (N,) its diagonal
-    ups        (N, 3) z axes of the grids
+    ups, aheads  (N, 3) z and y axes of the grids
     S_scene_grid  (N, 4, 4) of the layout
     R_scene_upright  (3, 3) rotation of a z-up frame to the scene in which the query stands as in its grid
     """
@@ -48,6 +48,7 @@ class SceneAssets:
     sides: Float64Array
     extents: Float64Array
     ups: Float64Array
+    aheads: Float64Array
     S_scene_grid: Float64Array
     R_scene_upright: Float64Array
 
@@ -81,6 +82,7 @@ def scene_assets(layout: RelativeLayout, meshes: Sequence[Mesh], seed: int = 0) 
         sides=size.max(axis=1) * scale,
         extents=np.linalg.norm(size, axis=1) * scale,
         ups=rotations[:, :, 2],
+        aheads=rotations[:, :, 1],
         S_scene_grid=S_scene_grid,
         R_scene_upright=layout.R_scene_upright,
     )

@@ -19,18 +19,20 @@ MARGIN_SHARE = 0.03
 """What a box around known vertices is wider on each side: meshes are smoother than outlines."""
 
 
-def click_prompts(views: Sequence[View], points_m: np.ndarray, labels: Sequence[str] = ()) -> list[PointPrompt]:
+def click_prompts(
+    views: Sequence[View], points_m: np.ndarray | Sequence[Sequence[float]], labels: Sequence[str] = ()
+) -> list[PointPrompt]:
     """A click for each of points_m (N, 3), world, in the view that sees its place from nearest by.
 
     Views without depth are trusted to see what lies in their image. Raises `InputError` for a place that no view
     sees, or that is not finite.
     """
-    points_m = np.asarray(points_m, dtype=np.float64).reshape(-1, 3)
-    if not np.isfinite(points_m).all():
-        raise InputError(f"clicked points must be finite, got {points_m.tolist()}")
-    seen = [_seen(view, points_m) for view in views]
+    places_m = np.asarray(points_m, dtype=np.float64).reshape(-1, 3)
+    if not np.isfinite(places_m).all():
+        raise InputError(f"clicked points must be finite, got {places_m.tolist()}")
+    seen = [_seen(view, places_m) for view in views]
     prompts = []
-    for number, place in enumerate(points_m):
+    for number, place in enumerate(places_m):
         distances = [depth_m[number] if visible[number] else np.inf for _, depth_m, visible in seen]
         if not np.isfinite(distances).any():
             where = ", ".join(f"{value:.3f}" for value in place)

@@ -37,8 +37,8 @@ def prompted(
     problems: list[str] = []
     for number, prompt in enumerate(prompts, start=1):
         index = names.index(prompt.view)
-        find = _clicked if isinstance(prompt, PointPrompt) else _footprint
-        footprint = find(prompt, surfaces[index], heights[index], grid, regions)
+        where = (surfaces[index], heights[index], grid, regions)
+        footprint = _footprint(prompt, *where) if isinstance(prompt, BoxPrompt) else _clicked(prompt, *where)
         if footprint is None:
             problems.append(
                 f"{_told(prompt)} in view '{prompt.view}' holds nothing above the support plane; no object was made "
@@ -109,7 +109,8 @@ def _clicked(
     """(I, J) cells of the clicked object, or None."""
     labels = masks.pixel_labels(regions, grid.frame, surface, _above(heights))
     height, width = labels.shape
-    wanted, beside = set(), set()
+    wanted: set[int] = set()
+    beside: set[int] = set()
     for (x, y), on_object in zip(prompt.points_xy, prompt.on_object, strict=True):
         if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
             continue

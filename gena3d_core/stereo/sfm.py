@@ -22,6 +22,10 @@ from .signal_handlers import kept_handlers
 NAME = "sfm"
 MIN_MATCHES = 15
 """Fewer than these between two views are chance."""
+ENOUGH_MATCHES, FEW_MATCHES = 50, 30
+"""Matches of the pair of views that a reconstruction starts from: usually, and where there is no better one."""
+PATIENT_CONTRAST = 0.002
+"""Contrast that a feature must have where few were found, a third of the usual."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class StructureFromMotionConfig:
     """Features of each view."""
     min_triangulation_deg: float = 4.0
     """Angle between the viewing rays of the first pair below which it is not trusted to start from."""
+    thorough: bool = True
+    """Where fewer than half of the views can be placed, try once more with tolerant, many times slower features."""
     keep_measured: bool = True
     """Views with depth of their own keep it, cleaned, and lend its scale to the others."""
     threads: int = -1
@@ -109,11 +115,33 @@ def estimated_views(
     colmap = colmap or _pycolmap()
     if len(views) < 2:
         raise InputError(f"{NAME} needs at least 2 views from different places, got {len(views)}")
+    first: tuple[EstimatedViews, float] | None = None
+    reason: InputError | None = None
+    for patient in (False, True) if config.thorough else (False,):
+        try:
+            found = _attempt(views, config, colmap, patient)
+        except InputError as error:
+            reason = error
+            continue
+        if first is None or found[0].found.sum() > first[0].found.sum():
+            first = found
+        if 2 * first[0].found.sum() >= len(views):
+            break
+    if first is None:
+        assert reason is not None
+        raise reason
+    return first
+
+
+def _attempt(
+    views: Sequence[View], config: StructureFromMotionConfig, colmap: Any, patient: bool
+) -> tuple[EstimatedViews, float]:
+    """See `estimated_views`; patient: with features that bear wider baselines, at many times the cost."""
     with tempfile.TemporaryDirectory(prefix="gena3d_sfm_") as scratch:
         folder, database = Path(scratch) / "images", Path(scratch) / "database.db"
         names = _write_images(views, folder)
-        fixed = _extract(views, names, folder, database, config, colmap)
-        matching = colmap.FeatureMatchingOptions(num_threads=config.threads)
+        fixed = _extract(views, names, folder, database, config, colmap, patient)
+        matching = colmap.FeatureMatchingOptions(num_threads=config.threads, guided_matching=patient)
         colmap.match_exhaustive(database, matching, device=colmap.Device.cpu)
         options = colmap.IncrementalPipelineOptions(
             min_model_size=2,
@@ -124,7 +152,7 @@ def estimated_views(
             constant_cameras=fixed,
         )
         options.mapper.init_min_tri_angle = config.min_triangulation_deg
-        options.mapper.init_min_num_inliers = 50
+        options.mapper.init_min_num_inliers = FEW_MATCHES if patient else ENOUGH_MATCHES
         options.triangulation.ignore_two_view_tracks = len(views) > 2
         models = colmap.incremental_mapping(database, folder, Path(scratch), options)
         if not models:
@@ -169,10 +197,14 @@ def _extract(
     database: Path,
     config: StructureFromMotionConfig,
     colmap: Any,
+    patient: bool,
 ) -> set[int]:
     """Features of all views into the database; the cameras whose intrinsics must stay."""
     extraction = colmap.FeatureExtractionOptions(num_threads=config.threads, max_image_size=config.max_image_side)
     extraction.sift.max_num_features = config.max_features
+    if patient:
+        extraction.sift.peak_threshold = PATIENT_CONTRAST
+        extraction.sift.estimate_affine_shape = extraction.sift.domain_size_pooling = True
     for key in dict.fromkeys(_camera_key(view) for view in views):
         members = [i for i, view in enumerate(views) if _camera_key(view) == key]
         given, known = views[members[0]].intrinsics, views[members[0]].intrinsics_known
@@ -249,7 +281,7 @@ def _why_not(views: Sequence[View], database: Path, colmap: Any) -> str:
         cause = "there is too little texture, or the images are blurred"
     elif not verified:
         cause = "no two views show the same part of the scene"
-    elif inliers < 50 * verified:
+    elif inliers < ENOUGH_MATCHES * verified:
         cause = "the views overlap too little"
     else:
         cause = "the views were probably taken from one place, or show only one plane"

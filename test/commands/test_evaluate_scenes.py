@@ -11,7 +11,7 @@ from gena3d_core.checkpoints.presets import random_bundle, random_scene_bundle
 from gena3d_core.checkpoints.save import save_bundle
 from gena3d_core.cli import main
 
-from ..metrics.scene_folder import make_scene_folder
+from ..metrics.scene_folder import make_scene_folder, smoothed
 
 
 class Features(torch.nn.Module):
@@ -24,13 +24,8 @@ class Features(torch.nn.Module):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = make_scene_folder(tmp_path_factory.mktemp("data"))
-    # Logits around a bias, so that random networks give something.
-    scene, base = random_scene_bundle("tiny", seed=0), random_bundle("tiny", seed=0)
-    for bundle, name in ((scene, "edge_scene"), (base, "edge")):
-        last = [m for m in bundle.modules["sparse_structure_decoder"].modules() if isinstance(m, torch.nn.Conv3d)][-1]
-        with torch.no_grad():
-            last.bias.add_(0.05)
-        save_bundle(bundle, folder / name)
+    save_bundle(smoothed(random_scene_bundle("tiny", seed=0)), folder / "edge_scene")
+    save_bundle(smoothed(random_bundle("tiny", seed=0)), folder / "edge")
     return folder
 
 
@@ -47,6 +42,18 @@ def run(folder, *more):
     return main([*words, "--steps", "2", "--jobs", "1", *more])
 
 
+def test_a_row_for_each_method(folder, tmp_path):
+    out = tmp_path / "rows.json"
+    more = ("--methods", "scene,alone", "--limit", "1", "--no-contacts", "--json", str(out))
+    assert run(folder, *more) == 0
+    content = json.loads(out.read_text())
+    assert [row["method"] for row in content["rows"]] == ["scene", "alone"]
+    assert [row["failed"] for row in content["rows"]] == [0, 0]
+    assert len(content["scenes"]) == 1
+    assert content["rows"][0]["cd_s_se"] is None
+
+
+@pytest.mark.slow
 def test_rows_of_all_methods(folder, tmp_path, capsys):
     methods = "scene,alone,alone_depth,no_scene_attention,no_geometry,no_scene_image,no_mask"
     compare = f"again={folder / 'edge_scene'}"
@@ -74,6 +81,7 @@ def test_rows_of_all_methods(folder, tmp_path, capsys):
     assert "±" in text
 
 
+@pytest.mark.slow
 def test_contacts_and_networks_of_pictures(folder, tmp_path, capsys):
     network = tmp_path / "inception.pt"
     torch.jit.script(Features()).save(network)
@@ -94,8 +102,8 @@ def test_contacts_and_networks_of_pictures(folder, tmp_path, capsys):
         (("--methods", "magic"), 2, "--methods 'magic' is unknown"),
         (("--split", "test"), 2, "no scene of split 'test'"),
         (("--scenes", "val_0007"), 2, "--scenes 'val_0007' is unknown"),
-        (("--compare", "scene=x"), 2, "label of its own"),
-        (("--checkpoint", "/no/such"), 1, "neither a directory"),
+        (("--compare", "alone=x"), 2, "label of its own"),
+        (("--base", "/no/such"), 1, "neither a directory"),
         (("--dino", "DINO"), 1, "holds no DINOv2"),
     ],
 )

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from gena3d_core.benchmarks.measuring import with_peak_memory
 from gena3d_core.checkpoints.presets import random_bundle, random_scene_bundle
 from gena3d_core.errors import EmptyResultError, InputError, MemoryBudgetError
+from gena3d_core.generative.flow_generator import FlowGenerator
+from gena3d_core.generative.scene_denoiser import scene_denoiser
 from gena3d_core.generative.scene_generator import SceneFlowGenerator
 from gena3d_core.generative.scene_structure import sample_scene
 from gena3d_core.generative.settings import SamplingSettings
+from gena3d_core.models.scene_flow import SceneCondition, SceneFlow, SceneFlowConfig
 
 from ..known_scene import known_bundle, squares
 
@@ -67,12 +71,12 @@ def test_an_upright_grid_takes_the_view_that_shows_most():
     bundle = known_bundle([(4, 4, 4)] * 3, [IDENTITY, RIGHT, RIGHT])
     scene = squares([16, 12, 8], views=3, hidden=[(0, 1), (1, 2), (0, 2)])
     found = SceneFlowGenerator(bundle, settings=SamplingSettings(steps=2)).generate(scene)
-    assert found.view == 2
+    assert found.views == (2,)
     assert found.seen.all()
     (only,) = bundle.modules["sparse_structure_flow"].conditions
     hidden = squares([16, 12, 8], views=2, hidden=[(0, 2), (1, 1), (1, 0)])
     found = SceneFlowGenerator(bundle, settings=SamplingSettings(steps=2)).generate(hidden)
-    assert found.view == 0
+    assert found.views == (0,)
     assert found.seen.tolist() == [True, True, False]
     assert len(bundle.modules["sparse_structure_flow"].conditions) == 2
     assert only.tokens.shape == bundle.modules["sparse_structure_flow"].conditions[1].tokens.shape
@@ -154,6 +158,21 @@ def test_an_empty_asset_is_told_and_an_empty_query_replaced():
         SceneFlowGenerator(nothing, settings=SamplingSettings(steps=2)).generate(squares([16]))
 
 
+def test_sixteen_assets_need_no_quadratic_buffer():
+    config = SceneFlowConfig(8, 1, 32, 16, 1, 1, num_heads=4, asset_tokens=4)
+    flow = SceneFlow(config)
+    flow.initialise()
+    condition = SceneCondition(torch.randn(16, 8, 16), torch.randn(1, 4, 16))
+    x = torch.randn(16, 1, 8, 8, 8)
+    with torch.no_grad():
+        denoiser = scene_denoiser(flow.eval(), condition, assets=16)
+        _, working = with_peak_memory(lambda: denoiser.guided(x, 0.5, 0), "cpu")
+    tokens = 16 * (8**3 + 5)
+    quadratic = 2 * config.num_heads * tokens**2 * 4
+    assert quadratic > 2e9
+    assert working is None or working < 0.15 * quadratic
+
+
 def test_bad_input_is_refused():
     bundle = known_bundle([(4, 4, 4)] * 2, [IDENTITY, RIGHT])
     generator = SceneFlowGenerator(bundle, settings=SamplingSettings(steps=2))
@@ -163,6 +182,8 @@ def test_bad_input_is_refused():
         generator.generate(squares([16, 8]), query=2)
     with pytest.raises(InputError, match="no checkpoint of SceneGen"):
         SceneFlowGenerator(random_bundle("tiny"))
+    with pytest.raises(InputError, match="mode 'scene' takes it"):
+        FlowGenerator(bundle)
     lacking = {role: module for role, module in bundle.modules.items() if role != "scene_geometry"}
     with pytest.raises(InputError, match=r"lacks scene_geometry.*--geometry-encoder"):
         SceneFlowGenerator(replace(bundle, modules=lacking))

@@ -14,6 +14,7 @@ from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.geometry import similarity, transforms
 from gena3d_core.layout.evidence import (
     CameraPoses,
+    FacingAssets,
     KnownSize,
     ObjectPoints,
     ObjectRays,
@@ -176,6 +177,24 @@ def test_a_known_size_and_the_table():
     without = align_to_world(layout, assets(), items[1:])
     assert "scale" in without.undetermined
     assert not without.metric
+
+
+@given(yaw=st.floats(-3.1, 3.1))
+@settings(max_examples=10, deadline=None)
+def test_what_a_camera_faces_tells_the_yaw_of_a_symmetrical_object(yaw):
+    box = assets()[1:2]
+    layout = RelativeLayout(np.array([[0.0, 0, 0, 1, 0, 0, 0, 1]]))
+    ahead = np.array([-np.sin(yaw), np.cos(yaw), 0.0])
+    evidence = [KnownSize(0, 0.2, 0.01), SupportContact(TABLE), UprightAssets((0,)), FacingAssets((0,), ahead)]
+    found = align_to_world(layout, box, evidence)
+    assert found.undetermined == ("position",)
+    _, R, scale = similarity.parts(found.estimate.S)
+    assert np.degrees(Rotation.from_matrix(R @ Rotation.from_euler("z", -yaw).as_matrix()).magnitude()) < 1.0
+    assert scale == pytest.approx(0.2 / 0.98, rel=0.01)
+    without = align_to_world(layout, box, evidence[:3])
+    assert without.undetermined == ("position", "orientation")
+    with pytest.raises(InputError, match="`ahead` must be a unit vector"):
+        FacingAssets((0,), np.array([0.0, 2.0, 0.0]))
 
 
 def test_without_evidence_the_result_says_so():

@@ -14,7 +14,12 @@ from gena3d_core.stereo.plane_sweep import PlaneSweepConfig
 
 EYES = ((0.55, -0.15, 0.55), (0.58, 0.0, 0.52), (0.55, 0.15, 0.55))
 SCENE = {"planes": [((0, 0, 1), 0.0), ((-1, 0, 0), 0.5)], "spheres": [((0.0, 0.0, 0.08), 0.1)]}
-QUICK = {"max_features": 1000, "threads": 1, "sweep": PlaneSweepConfig(refine_poses=False, fine_width=160)}
+QUICK = {
+    "max_features": 1000,
+    "threads": 1,
+    "thorough": False,
+    "sweep": PlaneSweepConfig(refine_poses=False, fine_width=160),
+}
 
 
 @pytest.fixture(scope="module")

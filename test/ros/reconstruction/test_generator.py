@@ -5,12 +5,14 @@ import torch
 
 from gena3d_core.checkpoints.presets import random_bundle
 from gena3d_core.checkpoints.save import save_bundle
+from gena3d_core.errors import StageError
 from gena3d_core.generative.scene_generator import SceneFlowGenerator
 from gena3d_core.generative.settings import SamplingSettings
 from gena3d_core.simulation import find_scene, views_from_scene
+from gena3d_core.types import Reconstruction, Scene
 from gena3d_ros import conversions
 from gena3d_ros.diagnostics import ERROR
-from gena3d_ros.reconstruction_request import make_pipeline
+from gena3d_ros.reconstruction_request import Request, make_pipeline, reconstruct
 
 from ...known_scene import known_bundle
 
@@ -93,3 +95,16 @@ def test_a_scene_comes_over_dds(make_real_node, client, checkpoint, monkeypatch)
     scene = conversions.scene_from_msg(client.scenes[0])
     assert len(scene.objects) >= 3
     assert all("layout_sigma_m" in item.residuals for item in scene.objects)
+
+
+def test_a_scene_without_metres_is_a_failure_of_layout():
+    """A robot must not take units of an unknown size for metres."""
+
+    class Unscaled:
+        def run(self, views, **_):
+            return Reconstruction(Scene((), metric=False), tuple(views), ())
+
+    views = views_from_scene(find_scene("default"), 1, noise=False)
+    request = Request(conversions.view_set_to_msg([conversions.view_to_msg(views[0], "map")], "map", 1))
+    with pytest.raises(StageError, match="stage 'layout' failed: nothing tells the size of the scene in metres"):
+        reconstruct(Unscaled(), request, lambda *_: None, lambda: False)
