@@ -1,6 +1,7 @@
 """Masks from a box in one frame of the real recording, carried to frames that look from elsewhere.
 
 The reference in each frame is the depth cluster under that frame's own annotated box, found in that frame alone.
+Prints its figures (`pytest -s`).
 """
 
 import json
@@ -50,10 +51,13 @@ class Subset:
         """Numbers of the other frames, in which the object's own cluster could be found."""
         return [number for number in range(1, len(self.views)) if self.wanted in self.clusters[number]]
 
-    def check(self, masks):
+    def check(self, masks, how):
         """IoU with the object's own cluster in every other frame; no other object's cluster may agree better."""
         for number in self.others():
             own = {name: iou(masks[number], mask) for name, mask in self.clusters[number].items()}
+            switched = max(own, key=own.get) != self.wanted
+            frames = f"{self.views[0].name} -> {self.views[number].name}"
+            print(f"{how}: {self.wanted} {frames}: IoU {own[self.wanted]:.3f}, id switches {int(switched)}")
             assert max(own, key=own.get) == self.wanted, f"id switch in {self.views[number].name}: {own}"
             assert own[self.wanted] >= MIN_IOU, f"{self.views[number].name}: {own}"
 
@@ -80,7 +84,7 @@ def subset(request, kitchen_dir):
 def test_depth_clusters_carry_a_box_to_the_other_frames(subset):
     result = subset.segmenter(subset.views, [subset.prompt])
     assert [item.label for item in result.objects] == [subset.wanted]
-    subset.check(result.objects[0].visible_masks)
+    subset.check(result.objects[0].visible_masks, "clusters")
 
 
 class ClustersOnRequest:
@@ -109,7 +113,7 @@ def test_prompts_made_by_transport_bring_the_masks_of_the_same_object(subset):
     embeddings = segmenter.model.encode([view.color for view in subset.views])
     known = [[subset.clusters[0][subset.wanted], *[None] * (len(subset.views) - 1)]]
     masks, _ = segmenter.carried(subset.views, embeddings, known)
-    subset.check(masks[0])
+    subset.check(masks[0], "transport")
 
 
 @pytest.mark.slow

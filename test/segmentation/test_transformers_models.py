@@ -159,7 +159,7 @@ def test_folders_of_weights(network, tmp_path, images):
 def test_absent_weights_say_where_they_belong_and_how_to_get_them(tmp_path, monkeypatch, name, repository):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(DataFormatError, match=f"hf download .*{repository}"):
+    with pytest.raises(DataFormatError, match=f"snapshot_download .*{repository}"):
         make_segmenter(name)
 
 
