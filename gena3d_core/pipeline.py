@@ -178,14 +178,10 @@ class Pipeline:
             warnings.extend(segmentation.warnings)
         with run.stage("observation"):
             observations = build_observations(posed, segmentation, align_objects=self.config.refine_poses)
-        with run.stage("amodal"):
-            if self._generator is None and self.config.amodal != NONE:
-                warnings.append(f"amodal: '{self.config.amodal}' does nothing in mode 'scene', which takes masks only")
-            shown = observations if self._generator is None else self._completed_views(observations, seed, run)
-            # The space around an object is carved where its completed views say that it lies.
-            observations = [replace(o, free_space=s.free_space) for o, s in zip(observations, shown, strict=True)]
         if self._generator is None:
             made = SceneResult((), {}, True, ())
+            if self.config.amodal != NONE:
+                warnings.append(f"amodal: '{self.config.amodal}' does nothing in mode 'scene', which takes masks only")
             if segmentation.objects:
                 checked, known = scene_of_views(posed, segmentation, observations)
                 warnings.extend(checked.warnings)
@@ -199,6 +195,10 @@ class Pipeline:
             seen = {observation.id: observation for observation in observations}
             own = tuple(seen[item.id] for item in made.objects if item.id in seen)
             return Reconstruction(scene=scene, views=tuple(posed), observations=own)
+        with run.stage("amodal"):
+            shown = self._completed_views(observations, seed, run)
+            # The space around an object is carved where its completed views say that it lies.
+            observations = [replace(o, free_space=s.free_space) for o, s in zip(observations, shown, strict=True)]
         with run.stage("generation"):
             completed, incomplete = complete_objects(
                 self._generator,
