@@ -181,9 +181,7 @@ class Pipeline:
         if self._generator is None:
             made = SceneResult((), {}, True, ())
             if self.config.amodal != NONE:
-                warnings.append(
-                    f"amodal: '{self.config.amodal}' completes nothing in mode 'scene', which takes masks only"
-                )
+                warnings.append(f"amodal: '{self.config.amodal}' does nothing in mode 'scene', which takes masks only")
             if segmentation.objects:
                 checked, known = scene_of_views(posed, segmentation, observations)
                 warnings.extend(checked.warnings)

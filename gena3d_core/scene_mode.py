@@ -149,6 +149,9 @@ def reconstruct_scene(run: SceneRun, scene: SceneObservation, known: SceneKnowle
     guessed = [item.id for item, seen in zip(generated.assets, generated.seen, strict=True) if not seen]
     if guessed:
         failures.append(f"objects {guessed} are in no picture together with the query: the layout of these is a guess")
+    if not known.views and len(generated.views) < len(scene.images):
+        shown = ", ".join(str(n) for n in generated.views)
+        failures.append(f"of {len(scene.images)} pictures only number {shown} is shown to this generator")
     warnings = (*generated.warnings, *failures, *placed.warnings)
     return SceneResult(tuple(objects), layout_residuals(placed), placed.alignment.metric, warnings)
 
@@ -211,7 +214,7 @@ def scene_evidence(generated: GeneratedScene, scene: SceneObservation, known: Sc
         up = np.array([0.0, 0.0, 1.0]) if known.support is None else known.support.normal
         everyone = tuple(range(len(ids)))
         found.append(UprightAssets(everyone, up))
-        ahead = upright_axes(known.views[generated.view].T_world_camera)[:, 1] if known.views else AHEAD
+        ahead = upright_axes(known.views[generated.views[0]].T_world_camera)[:, 1] if known.views else AHEAD
         found.append(FacingAssets((generated.query,), ahead))
     return found
 

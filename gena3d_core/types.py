@@ -356,7 +356,8 @@ class GeneratedScene:
     pose_samples   (H, A, 8) of each hypothesis, `poses` among them
     R_model_grid   (3, 3) axes of the frames in which the poses are stated, from those of the grids
     seen           (A,) bool: whether an image shows the asset together with the query; else its place is a guess
-    upright        whether the grids stand upright, y ahead and x to the right as image number `view` shows them
+    views          numbers of the images that were shown to the generator, the most telling first
+    upright        whether the grids stand upright, y ahead and x to the right as the first of these shows them
     failures       id of an asset that did not come out -> why
     """
 
@@ -366,8 +367,8 @@ class GeneratedScene:
     pose_samples: Float64Array
     R_model_grid: Float64Array
     seen: BoolArray
+    views: tuple[int, ...] = (0,)
     upright: bool = False
-    view: int = 0
     failures: Mapping[int, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

@@ -9,9 +9,9 @@ import pytest
 from gena3d_core import view_completion
 from gena3d_core.cli import main
 from gena3d_core.errors import InputError, StageError
-from gena3d_core.metrics.scene_table import SceneResult
 from gena3d_core.observed import ObservedSurface
 from gena3d_core.pipeline import Pipeline, PipelineConfig
+from gena3d_core.scene_mode import SceneResult
 from gena3d_core.types import ObjectMask, Segmentation
 from gena3d_core.view_completion import OpenWorldCompleter
 
@@ -129,7 +129,7 @@ def test_mode_scene_says_that_it_takes_masks_only(pipeline, monkeypatch):
     built, views, _ = pipeline("painter")
     built._generator = None
     monkeypatch.setattr(built, "_scene_made", lambda *_, **__: SceneResult((), {}, True, ()))
-    assert any("'painter' completes nothing in mode 'scene'" in warning for warning in built.run(views).scene.warnings)
+    assert any("'painter' does nothing in mode 'scene'" in warning for warning in built.run(views).scene.warnings)
 
 
 def test_names_and_options_are_checked(capsys, tmp_path, monkeypatch):

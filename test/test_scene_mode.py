@@ -19,8 +19,8 @@ from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.geometry import similarity, transforms
 from gena3d_core.layout.relative_layout import Y_UP_MODEL
 from gena3d_core.pipeline import PHOTO_SHARES, SCENE_SHARES, Pipeline, PipelineConfig
-from gena3d_core.scene_mode import SceneKnowledge, place_generated
-from gena3d_core.types import Intrinsics, View
+from gena3d_core.scene_mode import SceneKnowledge, layout_residuals, place_generated
+from gena3d_core.types import Intrinsics, SceneObservation, View
 from gena3d_core.viz import scene_sheet
 from gena3d_core.viz.render import fragments_of
 
@@ -107,6 +107,11 @@ def test_one_known_size_gives_metres(make_pipeline):
         make_pipeline(z_up_poses()).run_photos(squares([20, 14, 9]), sizes_m={7: 0.12})
 
 
+def test_pictures_that_an_upright_grid_cannot_use_are_told(make_pipeline):
+    scene = make_pipeline(z_up_poses()).run_photos(squares([20, 14, 9], views=2))
+    assert "of 2 pictures only number 0 is shown to this generator" in scene.warnings
+
+
 def test_what_hypotheses_disagree_about_is_less_sure():
     torch.set_num_threads(1)
     photo = squares([20, 14, 9])
@@ -181,6 +186,21 @@ def test_posed_depth_views_place_the_scene_in_the_world(make_pipeline, views):
         assert 0.1 < item.observed_fraction < 0.9
     assert told[-1][1] == pytest.approx(1.0)
     assert [observation.id for observation in result.observations] == [item.id for item in scene.objects]
+
+
+def test_the_baseline_of_two_posed_cameras_tells_metres_without_depth(views):
+    torch.set_num_threads(1)
+    masks = tuple(np.stack([(view.color == color).all(axis=-1) for color in COLORS[:3]]) for view in views)
+    scene = SceneObservation((1, 2, 3), ("query", "cube", "tower"), tuple(view.color for view in views), masks)
+    bundle = known_bundle(SIZES, z_up_poses())
+    made = SceneFlowGenerator(bundle, settings=SamplingSettings(steps=2)).generate(scene)
+    known = SceneKnowledge(views=tuple(replace(view, depth_m=None) for view in views))
+    placed = place_generated(made, scene, known)
+    assert placed.alignment.metric
+    unit_m = layout_residuals(placed)["layout_unit_m"]
+    assert unit_m == pytest.approx(UNIT_M, rel=0.15)
+    for item, pose in zip(placed.objects, z_up_poses(), strict=True):
+        np.testing.assert_allclose(item.T_world_object[:3, 3], (S_WORLD_SCENE @ [*pose[:3], 1.0])[:3], atol=0.04)
 
 
 def test_a_layout_that_the_cameras_contradict_is_told(make_pipeline, views):

@@ -45,9 +45,9 @@ class LatentStore:
             clouds.append(self._array(e.shard.folder.name, CLOUDS)[e.row, variant])
         return np.stack(targets).astype(np.float32), np.stack(clouds).astype(np.float32)
 
-    def targets(self, shard: str, rows: Sequence[int]) -> Float32Array:
-        """Latents (B, C, r, r, r) of the objects `rows` of the shard of that name, as they stand."""
-        return np.asarray(self._array(shard, TARGETS)[list(rows), 0], dtype=np.float32)
+    def targets(self, shard: str, rows: Sequence[int], variant: int = 0) -> Float32Array:
+        """Latents (B, C, r, r, r) of the objects `rows` of the shard of that name in one of their symmetries."""
+        return np.asarray(self._array(shard, TARGETS)[list(rows), variant], dtype=np.float32)
 
     def _array(self, shard: str, name: str) -> Any:
         if (shard, name) not in self._open:

@@ -156,7 +156,7 @@ class SceneTask:
         self.latents: LatentStore = ensure_latents(
             modules[VAE_ROLES[0]].requires_grad_(False),
             shards,
-            1,
+            2 if recipe.mirror_share else 1,
             device,
             clouds=False,
             rank=rank,
@@ -181,6 +181,7 @@ class SceneTask:
             dropout=r.condition_dropout,
             shared_times=r.asset_times == "shared",
             times=(r.time_mean, r.time_std),
+            mirror_share=r.mirror_share,
         )
 
     @torch.no_grad()

@@ -20,9 +20,12 @@ from .datasets import Batch, is_held_out
 from .latents import LatentStore
 from .recipes.settings import SceneRecipe
 from .scene_shards import SceneShard, iterate_scenes, open_scene_shards
+from .symmetries import ORDER
 
 MIN_ASSETS = 2
 """A layout needs something to relate to."""
+MIRRORED = ORDER.index((0, True))
+"""Variant of `training.symmetries`: x mirrored, which is left and right where grids stand as the camera sees them."""
 
 
 @dataclass(frozen=True)
@@ -154,18 +157,25 @@ def scene_batch(
     shared_times: bool = True,
     shuffled: bool = True,
     times: tuple[float, float] = (1.0, 1.0),
+    mirror_share: float = 0.0,
 ) -> SceneBatch:
-    """Batch of samples that show equally many assets; times: mean and standard deviation of the logit-normal t."""
+    """Batch of samples that show equally many assets; times: mean and standard deviation of the logit-normal t.
+
+    mirror_share: probability that a scene comes mirrored left to right.
+    """
     if len({len(sample.assets) for sample in samples}) != 1:
         raise InputError("the scenes of a batch must show equally many assets")
     orders = [rng.permutation(len(s.assets)).tolist() if shuffled else list(range(len(s.assets))) for s in samples]
+    mirrored = rng.random(len(samples)) < mirror_share if mirror_share else np.zeros(len(samples), dtype=bool)
     columns: dict[str, list[np.ndarray]] = {}
-    for sample, order in zip(samples, orders, strict=True):
+    for sample, order, flip in zip(samples, orders, mirrored, strict=True):
         shown = sample.shown(order, max_assets)
-        for name, value in _scene_arrays(sample, shown).items():
+        arrays = _scene_arrays(sample, shown)
+        for name, value in (mirrored_arrays(arrays) if flip else arrays).items():
             columns.setdefault(name, []).append(value)
         first = sample.shard.assets(sample.row).start
-        targets = latents.targets(sample.shard.folder.name, [first + asset for asset in shown])
+        variant = MIRRORED if flip else 0
+        targets = latents.targets(sample.shard.folder.name, [first + asset for asset in shown], variant)
         columns.setdefault("x0", []).append(targets)
     stacked = {name: np.concatenate(values) for name, values in columns.items()}
     rows, count = len(stacked["x0"]), len(samples)
@@ -193,6 +203,12 @@ def _scene_arrays(sample: SceneSample, assets: Sequence[int]) -> dict[str, np.nd
         "instances": np.asarray(shard.arrays["instances"][view : view + 1]),
         "poses": relative_poses(grids).astype(np.float32),
     }
+
+
+def mirrored_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Pictures (..., H, W) and poses of the scene in a mirror: x of the world, and of every grid, changes its sign."""
+    poses = arrays["poses"] * np.array([-1, 1, 1, 1, 1, -1, -1, 1], dtype=arrays["poses"].dtype)
+    return {name: np.flip(value, axis=-1) for name, value in arrays.items() if name != "poses"} | {"poses": poses}
 
 
 @dataclass(frozen=True)

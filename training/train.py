@@ -107,7 +107,15 @@ def make_task(
 
 def as_overfit(recipe: Recipe) -> Recipe:
     """Nothing random but noise and flow times: the loss must fall towards what one example leaves."""
-    still = ("cloud_share", "condition_dropout", "cloud_dropout", "image_dropout", "view_dropout", "held_out")
+    still = (
+        "cloud_share",
+        "condition_dropout",
+        "cloud_dropout",
+        "image_dropout",
+        "view_dropout",
+        "mirror_share",
+        "held_out",
+    )
     known = {f.name for f in fields(recipe)}
     zeros: dict[str, Any] = {name: 0.0 for name in still if name in known}
     return replace(recipe, **zeros)

@@ -80,8 +80,8 @@ def in_front(
 ) -> list[int]:
     """Numbers of all objects that may hide part of object `target`, also those that do not touch what is seen of it.
 
-    These are the ones that hide it, those that hide one of these, and, where depth is measured, those that lie nearer
-    as a whole; never one that `target` itself hides.
+    These are the ones that hide it, those that hide one of these, and, where depth is measured, those apart from it in
+    the image that lie nearer as a whole; never one that `target` itself hides.
     """
     behind = {h.back for h in order if h.front == target} - {h.front for h in order if h.back == target}
     found = {h.front for h in order if h.back == target}
@@ -90,7 +90,10 @@ def in_front(
     if depth_m is not None:
         medians = np.array([_median_depth(mask, depth_m) for mask in masks])
         with np.errstate(invalid="ignore"):
-            found |= set(np.flatnonzero(medians < medians[target] - NEARER_M).tolist())
+            nearer = set(np.flatnonzero(medians < medians[target] - NEARER_M).tolist())
+        # Where it touches what is seen of the target, the contact has told already.
+        rim = dilated(masks[target], CONTACT_PX)
+        found |= {number for number in nearer if not (rim & np.asarray(masks[number], dtype=bool)).any()}
     return sorted(found - behind - {target})
 
 

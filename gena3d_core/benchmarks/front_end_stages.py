@@ -171,9 +171,11 @@ def _tiny_completer(name: str, device: str) -> Any:
     from . import tiny_diffusion
 
     require_diffusers(f"the amodal completer '{name}'")
-    save = tiny_diffusion.save_pix2gestalt if name == "pix2gestalt" else tiny_diffusion.save_inpainting
+    save, options = tiny_diffusion.SAVED[name]
     with tempfile.TemporaryDirectory() as folder:
-        completer: Any = make_view_completer(name, checkpoint=str(save(Path(folder))), device=device, steps=4)
+        completer: Any = make_view_completer(
+            name, checkpoint=str(save(Path(folder))), device=device, steps=4, **options
+        )
         completer.inpainter.open()
     return completer
 
@@ -202,7 +204,7 @@ FRONT_ENDS: tuple[FrontEnd, ...] = (
     FrontEnd("stereo", "pi3", TINY, _stereo("pi3", True)),
     *(FrontEnd("stereo", name, REAL, _stereo(name), models) for name, models in LEARNED.items()),
     FrontEnd("amodal", "none", NONE, _masks_only),
-    *(FrontEnd("amodal", name, TINY, _completer(name, True)) for name in ("oaac", "pix2gestalt")),
+    *(FrontEnd("amodal", name, TINY, _completer(name, True)) for name in NETWORKS),
     *(FrontEnd("amodal", name, REAL, _completer(name), (model,)) for name, model in NETWORKS.items()),
 )
 STAGES: Mapping[str, str] = {

@@ -165,7 +165,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def _fact(name: str, value: float) -> str:
     words = name.replace("_", " ")
-    return f"{100 * value:.0f} % {words}" if name == "known_depth" else f"{value} {words}"
+    if name == "known_depth":
+        return f"{100 * value:.0f} % {words}"
+    return f"{value} {words.removesuffix('s') if value == 1 else words}"
 
 
 def main() -> None:

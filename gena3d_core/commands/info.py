@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
     """Print one `name: value` line each."""
     from .. import __version__
     from ..device import device_names
-    from ..generation import AUTO, GENERATORS, chosen_generator
+    from ..generation import AUTO, GENERATORS, SCENE_GENERATORS, chosen_generator
     from ..segmentation import SEGMENTERS
     from ..stereo import STEREO_MATCHERS
 
@@ -31,10 +31,17 @@ def run(args: argparse.Namespace) -> int:
         "stereo": ", ".join(sorted(STEREO_MATCHERS)),
         "segmenters": ", ".join(sorted(SEGMENTERS)),
         "generators": ", ".join(sorted(GENERATORS)) + f"; {AUTO} is {chosen_generator(AUTO)}",
+        "generators of scenes": ", ".join(f"{name}{_present(name)}" for name in SCENE_GENERATORS),
     }
     for name, value in lines.items():
         print(f"{name}: {value}")
     return 0
+
+
+def _present(family: str) -> str:
+    from ..checkpoints.locate import local_folder
+
+    return "" if local_folder(family) is not None else " (weights not here)"
 
 
 def _version(package: str) -> str:

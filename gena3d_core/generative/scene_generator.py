@@ -154,8 +154,8 @@ class SceneFlowGenerator:
             own,
             self.R_model_grid,
             np.atleast_1d(seen),
+            tuple(views),
             upright,
-            views[0],
             failures,
             tuple(warnings),
         )

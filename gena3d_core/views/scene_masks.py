@@ -77,8 +77,9 @@ def _without_overlap(masks: BoolArray, names: Sequence[str], warnings: list[str]
     for n in order:
         owner[masks[n]] = n
     found: BoolArray = owner[None] == np.arange(len(masks))[:, None, None]
-    if masks.sum(axis=0, dtype=np.int64).max(initial=0) > 1:
-        flat = masks.reshape(len(masks), -1).astype(np.float32)
+    disputed = masks.sum(axis=0, dtype=np.int16) > 1
+    if disputed.any():
+        flat = masks[:, disputed].astype(np.float64)
         shared = flat @ flat.T
         for i, j in combinations(range(len(masks)), 2):
             smaller = min(sizes[i], sizes[j])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
+from ..geometry import transforms
+from ..geometry.camera import project
 from ..geometry.mesh import transformed
 from ..types import Scene, SceneObservation, SupportPlane, UInt8Array
 from .cameras import orbit_camera
-from .canvas import FAINT, MUTED, Canvas, fitted, object_color, wrapped
+from .canvas import FAINT, MUTED, Canvas, Color, fitted, object_color, wrapped
 from .masks import annotated_image
 from .render import render_meshes
 
@@ -35,16 +38,17 @@ def scene_sheet(observation: SceneObservation, scene: Scene) -> UInt8Array:
     body = max(left_height, right_height)
     canvas = Canvas(WIDTH, HEADER + body + 22 * len(notes) + MARGIN)
     _header(canvas, observation, scene)
-    colors = [object_color(n) for n in range(len(observation.ids))]
+    names = [label or f"#{id}" for id, label in zip(observation.ids, observation.labels, strict=True)]
+    colors = [object_color(n) for n in range(len(names))]
     top = HEADER
     for index, (image, masks) in enumerate(zip(images, observation.masks, strict=False)):
-        names = [label or f"#{id}" for id, label in zip(observation.ids, observation.labels, strict=True)]
         marked = annotated_image(image, list(masks), [], colors, names, cell, heights[index])
         canvas.paste(marked, (MARGIN + (index % columns) * (cell + GAP), top), radius=8)
         if index % columns == columns - 1:
             top += rows[index // columns] + CAPTION
     left = MARGIN + width + GAP
-    _renders(canvas, scene, left, width, hero, small)
+    chips = dict(zip(observation.ids, zip(names, colors, strict=True), strict=True))
+    _renders(canvas, scene, chips, left, width, hero, small)
     for row, line in enumerate(notes):
         canvas.text((MARGIN, HEADER + body + 22 * row), line, 15, MUTED)
     return canvas.pixels
@@ -59,7 +63,10 @@ def _header(canvas: Canvas, observation: SceneObservation, scene: Scene) -> None
     canvas.line((MARGIN, HEADER - 12), (WIDTH - MARGIN, HEADER - 12), FAINT)
 
 
-def _renders(canvas: Canvas, scene: Scene, left: int, width: int, hero: int, small: int) -> None:
+def _renders(
+    canvas: Canvas, scene: Scene, chips: Mapping[int, tuple[str, Color]], left: int, width: int, hero: int, small: int
+) -> None:
+    """The scene from its sides; in the first, objects are named as in the pictures."""
     if not scene.objects:
         canvas.text((left + width // 2, HEADER + hero // 2), "no objects came out", 22, MUTED, anchor="mm")
         return
@@ -75,3 +82,9 @@ def _renders(canvas: Canvas, scene: Scene, left: int, width: int, hero: int, sma
         T, intrinsics = orbit_camera(points, math.radians(azimuth), math.radians(elevation), wide, high)
         canvas.paste(render_meshes(meshes, T, intrinsics, support), (x, y), radius=8)
         canvas.text((x + 2, y + high + 4), text, 14, MUTED)
+        if wide == width:
+            centers = np.stack([item.T_world_object[:3, 3] for item in scene.objects])
+            at, _ = project(transforms.apply(transforms.inverse(T), centers), intrinsics)
+            for item, (column, row) in zip(scene.objects, at, strict=True):
+                name, color = chips[item.id]
+                canvas.chip((x + round(float(column)) - 12, y + round(float(row)) - 8), name, 12, color)

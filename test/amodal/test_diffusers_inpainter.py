@@ -88,6 +88,23 @@ def test_from_a_scene_to_completed_views(folder, solids):
     assert (run(1)[0].views[0].color != view.color).any()
 
 
+def test_flux_fill(tiny_diffusion, tmp_path):
+    """The other family: its transformer takes no negative prompt, and packs mask and picture in its own way."""
+    folder = tiny_diffusion.save_flux_fill(tmp_path)
+    painter = make_view_completer("flux", checkpoint=str(folder), steps=2, side=64).inpainter
+    assert DiffusersInpainter(folder).side == 768
+    alone = [painter([task(seed)])[0] for seed in (0, 1)]
+    assert alone[0].shape == (64, 64, 3)
+    np.testing.assert_array_equal(alone[0], painter([task(0)])[0])
+    assert difference(alone[0], alone[1]) > 20
+    together = painter([task(1), task(0)])
+    assert difference(together[0], alone[1]) <= 2
+    assert difference(together[1], alone[0]) <= 2
+    copy = damaged(folder, tmp_path, lambda f: edit(f / "transformer/config.json", in_channels=64))
+    with pytest.raises(DataFormatError, match=r"its transformer takes 64 channels.*takes 384"):
+        DiffusersInpainter(copy)
+
+
 def damaged(folder, tmp_path, change):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
@@ -145,7 +162,10 @@ def test_absent_weights_and_packages(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for name, words in (("oaac", "sd-inpainting.*snapshot_download"), ("flux", "flux-fill.*Non-Commercial")):
+    for name, words in (
+        ("oaac", "sd-inpainting.*get the .*stable-diffusion-2-inpainting"),
+        ("flux", "flux-fill.*Non-Commercial"),
+    ):
         with pytest.raises(Gena3DError, match=words):
             make_view_completer(name, device="cpu")
     monkeypatch.setattr(diffusers_folder.importlib.util, "find_spec", lambda name: None)

@@ -114,9 +114,10 @@ def test_in_front_follows_chains_and_depth(three):
     assert in_front(order, masks, None, 0) == [1, 2]
     assert in_front(order, masks, None, 1) == [2]
     assert in_front(order, masks, None, 2) == []
-    assert in_front([], masks, view.depth_m, 0) == [1, 2, 3]
+    # Nearer as a whole and apart from it in the image: the post and the sphere. The cylinder touches it.
+    assert in_front([], masks, view.depth_m, 0) == [2, 3]
     # What the target itself hides is never before it, even if it is nearer as a whole.
-    assert in_front([Hiding(0, 1, "depth")], masks, view.depth_m, 0) == [2, 3]
+    assert in_front([Hiding(0, 2, "depth")], masks, view.depth_m, 0) == [3]
 
 
 def test_nothing_to_compare():

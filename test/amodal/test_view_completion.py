@@ -231,6 +231,23 @@ def test_a_promptable_segmenter_draws_the_outline(observations, scripted):
     assert PromptedOutline(model)([], []) == []
 
 
+def test_random_networks_are_asked_and_not_believed(observations, scripted):
+    """The package's own SAM 2 with random weights: asked in its own way, its answer is no outline of the object."""
+    pytest.importorskip("transformers", reason="runs SAM 2 of transformers: pip install 'gena3d[transformers]'")
+    from gena3d_core.benchmarks.tiny_networks import tiny_sam2
+    from gena3d_core.segmentation.promptable import Promptable
+    from gena3d_core.segmentation.transformers_mask_model import FAMILIES, TransformersMaskModel
+
+    model = TransformersMaskModel(tiny_sam2(), FAMILIES["sam2"])
+    assert mask_model_of(Promptable(model)) is model
+    plain = OpenWorldCompleter(scripted.GreedyInpainter(), config=ONCE)
+    asking = OpenWorldCompleter(scripted.GreedyInpainter(), config=ONCE, outliner=PromptedOutline(model))
+    expected, got = (completer.complete(observations, seed=1)[0] for completer in (plain, asking))
+    assert got.completed_masks is not None
+    assert not (got.completed_masks[0] & observations[0].visible_masks[0]).any()
+    assert got.completed_masks[0].sum() <= 1.5 * expected.completed_masks[0].sum()
+
+
 def test_points_lie_inside():
     mask = np.zeros((40, 60), bool)
     mask[10:30, 5:25] = True

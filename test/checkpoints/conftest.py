@@ -181,6 +181,8 @@ def fake_hub(monkeypatch) -> Callable[[dict[str, Path]], list[tuple]]:
         module: Any = ModuleType("huggingface_hub")
         module.snapshot_download = snapshot_download
         monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+        # The real one may have been imported by an earlier test; its parts must not be found beside the false one.
+        monkeypatch.setitem(sys.modules, "huggingface_hub.constants", None)
         return calls
 
     return install

@@ -139,3 +139,18 @@ def test_what_cannot_be_done_is_one_line(reconstruct, boxes, options, sizes, cod
     assert done == code
     assert message in err
     assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_a_recording_is_placed_in_its_own_metres(kitchen_dir, tmp_path, capsys):
+    options = ["--mode", "scene", "--frames", "0,478,204", "--hypotheses", "1", "--no-overview"]
+    assert main(["reconstruct", str(kitchen_dir), "--out", str(tmp_path / "out"), *options]) == 0
+    scene = load_scene(tmp_path / "out")
+    assert scene.metric
+    assert scene.objects
+    for item in scene.objects:
+        assert 0.02 < item.size_m.max() < 0.5
+        assert "layout_sigma_m" in item.residuals
+    assert scene.support is not None
+    assert main(["reconstruct", str(kitchen_dir), "--out", str(tmp_path / "no"), "--known-size", "1=0.1"]) == 2
+    assert "recordings have their own metres" in capsys.readouterr().err

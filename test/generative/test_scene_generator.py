@@ -71,12 +71,12 @@ def test_an_upright_grid_takes_the_view_that_shows_most():
     bundle = known_bundle([(4, 4, 4)] * 3, [IDENTITY, RIGHT, RIGHT])
     scene = squares([16, 12, 8], views=3, hidden=[(0, 1), (1, 2), (0, 2)])
     found = SceneFlowGenerator(bundle, settings=SamplingSettings(steps=2)).generate(scene)
-    assert found.view == 2
+    assert found.views == (2,)
     assert found.seen.all()
     (only,) = bundle.modules["sparse_structure_flow"].conditions
     hidden = squares([16, 12, 8], views=2, hidden=[(0, 2), (1, 1), (1, 0)])
     found = SceneFlowGenerator(bundle, settings=SamplingSettings(steps=2)).generate(hidden)
-    assert found.view == 0
+    assert found.views == (0,)
     assert found.seen.tolist() == [True, True, False]
     assert len(bundle.modules["sparse_structure_flow"].conditions) == 2
     assert only.tokens.shape == bundle.modules["sparse_structure_flow"].conditions[1].tokens.shape

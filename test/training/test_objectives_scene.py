@@ -64,9 +64,10 @@ def test_losses_fall_and_positions_are_learned_on_two_scenes(tmp_path, vae):
     data = make_scene_shards(tmp_path / "data", ((2, 2),))
     more = ("max_steps=150", "learning_rate=3e-3", "condition_dropout=0", "collision=false", "evaluate_count=2")
     assert run(data, vae, tmp_path / "out", *more)
-    first, last = rows(tmp_path / "out" / "losses.csv")[0], rows(tmp_path / "out" / "losses.csv")[-1]
+    # The first row is that of the first step; later ones are means over times, which machines fill with more or fewer.
+    first = rows(tmp_path / "out" / "losses.csv")[0]
     found = rows(tmp_path / "out" / "evaluations.csv")[-1]
-    assert last["flow"] < 0.6 * first["flow"]
+    assert found["held_out_flow"] < 0.7 * first["flow"]
     assert found["held_out_translation_error"] < 0.15 * first["translation_error"]
     assert found["sample_offset"] < 0.1
     assert (tmp_path / "out" / "pictures").is_dir()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from gena3d_core.errors import DataFormatError, InputError
-from gena3d_core.geometry.scene_poses import relative_poses
+from gena3d_core.geometry.scene_poses import relative_poses, similarities_from_poses
 from training.recipes import make_recipe
-from training.scene_datasets import equal_counts, open_scene_split, scene_batch, view_samples
+from training.scene_datasets import MIRRORED, equal_counts, mirrored_arrays, open_scene_split, scene_batch, view_samples
 from training.scene_shards import PER_ASSET, PER_PAIR, PER_VIEW, iterate_scenes, open_scene_shards, write_scene_shard
 
 from .scene_data import make_scene_shards, scene_example
@@ -20,7 +20,8 @@ def recipe(data, *words):
 class NoLatents:
     """Latents that tell which asset they are of."""
 
-    def targets(self, shard, rows):
+    def targets(self, shard, rows, variant=0):
+        self.variants = {*getattr(self, "variants", ()), variant}
         return np.stack([np.full((8, 4, 4, 4), 100 * int(shard[-1]) + row, dtype=np.float32) for row in rows])
 
 
@@ -102,6 +103,36 @@ def test_the_others_come_in_random_order_and_too_many_are_left_out(tmp_path):
     query = split.train[0].query
     assert {order[0] for order in orders} == {query}
     assert len(orders) > 4
+
+
+def test_mirrored_scenes_are_what_a_mirror_shows(tmp_path):
+    # Poses of turned grids too: the mirror image of a placed grid is the mirrored grid, placed by the mirrored pose.
+    rng = np.random.default_rng(0)
+    q = rng.normal(size=(5, 4))
+    poses = np.concatenate([rng.normal(size=(5, 3)), q / np.linalg.norm(q, axis=1)[:, None], np.ones((5, 1))], axis=1)
+    pictures = rng.random((5, 3, 4, 6))
+    found = mirrored_arrays({"poses": poses, "crops": pictures})
+    mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
+    np.testing.assert_allclose(
+        similarities_from_poses(found["poses"]), mirror @ similarities_from_poses(poses) @ mirror, atol=1e-12
+    )
+    np.testing.assert_array_equal(found["crops"], pictures[..., ::-1])
+
+    split = open_scene_split(recipe(make_scene_shards(tmp_path, ((3,),))))
+    plain, turned = (
+        scene_batch(
+            split.train[:1], NoLatents(), np.random.default_rng(0), max_assets=7, shuffled=False, mirror_share=m
+        )
+        for m in (0.0, 1.0)
+    )
+    for name in ("crops", "masks", "scene", "geometry", "instances"):
+        np.testing.assert_array_equal(getattr(turned, name), getattr(plain, name).flip(-1))
+    np.testing.assert_allclose(turned.poses[:, 0], -plain.poses[:, 0])
+    assert plain.poses[1:, 0].abs().min() > 0.1
+    store = NoLatents()
+    for seed in range(8):
+        scene_batch(split.train[:1], store, np.random.default_rng(seed), max_assets=7, mirror_share=0.5)
+    assert store.variants == {0, MIRRORED}
 
 
 def test_scenes_are_held_out_whole(tmp_path):

@@ -88,6 +88,7 @@ RECIPES: dict[str, NamedRecipe] = {
             "warmup_steps": 500,
             "ema_decay": 0.9995,
             "decay_steps": 50,
+            "mirror_share": 0.5,
             "guidance_strength": 1.0,
         },
     ),

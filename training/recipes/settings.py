@@ -175,6 +175,7 @@ class SceneRecipe(Recipe):
     asset_times          own: every asset has its own flow time, as in the published code; shared: one for the scene, as
                          when sampling
     condition_dropout    share of the scenes without any condition
+    mirror_share         share of the scenes that come mirrored left to right, as many more to learn from
     guidance_strength, sampling_steps   of the samples drawn for the evaluation, and the result's default
     sample_count         how many held-out scenes are sampled
     """
@@ -195,6 +196,7 @@ class SceneRecipe(Recipe):
     decay_steps: int = 1
     asset_times: Literal["own", "shared"] = "shared"
     condition_dropout: float = 0.1
+    mirror_share: float = 0.0
     time_mean: float = 1.0
     time_std: float = 1.0
     guidance_strength: float = 5.0
@@ -203,7 +205,7 @@ class SceneRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_shares(self, "condition_dropout")
+        check_shares(self, "condition_dropout", "mirror_share")
         if not (self.vae or self.start):
             raise InputError("vae is missing: give vae=FOLDER, the result of a VAE recipe, or start=CHECKPOINT")
         if not self.start and self.trainable == "scene":
