@@ -7,6 +7,7 @@ size is stated.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,8 +77,9 @@ class FrontEndModel:
             return " && ".join(fetched)
         if self.patterns:
             # The hub's command takes several patterns in another way in each of its versions.
-            wanted = f"local_dir={str(self.folder)!r}, allow_patterns={list(self.patterns)!r}"
-            script = f"from huggingface_hub import snapshot_download as get; get({self.repository!r}, {wanted})"
+            wanted = f"local_dir={json.dumps(str(self.folder))}, allow_patterns={json.dumps(self.patterns)}"
+            named = json.dumps(self.repository)
+            script = f"from huggingface_hub import snapshot_download as get; get({named}, {wanted})"
             return f"python -c {shlex.quote(script)}"
         names = " ".join(shlex.quote(file.name) for file in self.files)
         return f"hf download {self.repository} {names} --local-dir {shlex.quote(str(self.folder))}"

@@ -12,6 +12,8 @@ from scipy.spatial.transform import Rotation
 from gena3d_core.errors import DataFormatError, Gena3DError, InputError
 from gena3d_core.geometry import camera, transforms
 from gena3d_core.models.geometry.pi3 import ViewGeometry
+from gena3d_core.models.geometry.pi3x import Pi3X, Pi3XConfig
+from gena3d_core.models.image_encoders.dinov2 import DinoV2Config
 from gena3d_core.stereo import LEARNED, make_stereo_matcher, match_views
 from gena3d_core.stereo.choice import choose, matchers_at_hand
 from gena3d_core.stereo.learned import LearnedStereo, LearnedStereoConfig, focal_lengths, to_image
@@ -300,3 +302,37 @@ def test_a_guess_of_metres_is_taken_and_said(perfect, views):
     assert not result.metric
     assert result.residuals["stereo_scale_m"] == pytest.approx(1.0)
     assert any("own guess of metres" in text for text in result.warnings)
+
+
+def tiny_pi3x() -> Pi3X:
+    encoder = DinoV2Config(img_size=28, embed_dim=32, depth=1, num_heads=2, mask_token=False)
+    sizes = {"depth": 4, "heads": 2, "head_width": 16, "head_depth": 1, "head_heads": 2, "camera_width": 8}
+    small = {"pose_layers": (1,), "head_channels": (8, 8, 8), "metric_width": 16, "metric_heads": 2}
+    model = Pi3X(Pi3XConfig(encoder=encoder, **sizes, **small))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            spread = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.3
+            parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def test_pi3x_itself_is_told_what_is_known(views):
+    options = LearnedStereoConfig(pixel_limit=5000, min_confidence=0.0, edge_ratio=1e6, keep_measured=False)
+    network = tiny_pi3x()
+    found = {
+        name: LearnedStereo("pi3x", lambda: network, replace(options, use_known=told)).match(given)
+        for name, told, given in (
+            ("posed", True, [replace(view, depth_m=None) for view in views]),
+            ("photos", True, [photo(view) for view in views]),
+            ("untold", False, [replace(view, depth_m=None) for view in views]),
+        )
+    }
+    for result in found.values():
+        assert all(view.pose_known and view.depth_m.shape == view.color.shape[:2] for view in result.views)
+        assert any(np.isfinite(view.depth_m).any() for view in result.views)
+    assert found["posed"].metric
+    assert not found["photos"].metric
+    assert any("own guess of metres" in text for text in found["photos"].warnings)
+    scales = [found[name].residuals["stereo_scale_m"] for name in ("posed", "untold")]
+    assert scales[0] != scales[1]
