@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
 
 from gena3d_core.checkpoints.presets import random_bundle, random_scene_bundle
+from gena3d_core.checkpoints.save import save_bundle
 from gena3d_core.errors import EmptyResultError, InputError
 from gena3d_core.geometry import transforms
 from gena3d_core.geometry.camera import upright_axes
@@ -15,7 +17,14 @@ from gena3d_core.geometry.mesh import transformed
 from gena3d_core.geometry.similarity_fit import fit_similarity
 from gena3d_core.layout.relative_layout import Y_UP_MODEL, Z_UP_MODEL, layout_from_world
 from gena3d_core.metrics.scene_evaluation import CONTACTS, SceneEvaluator, ScenePlan, evaluate_scenes
-from gena3d_core.metrics.scene_methods import AloneScene, JointScene, parted, without_scene_attention
+from gena3d_core.metrics.scene_methods import (
+    AloneScene,
+    JointScene,
+    SceneNetworkOptions,
+    alone_scene,
+    parted,
+    without_scene_attention,
+)
 from gena3d_core.metrics.scene_objects import PlacedMesh, solid_overlap
 from gena3d_core.metrics.scene_table import scene_figures
 from gena3d_core.types import CompletedObject, GeneratedScene
@@ -135,7 +144,8 @@ def test_networks_without_scene_attention_do_not_see_the_others(folder):
 
 @pytest.mark.slow
 def test_results_do_not_depend_on_who_makes_them(folder):
-    makers = {"alone": alone, "alone_depth": alone_at_depth}
+    save_bundle(smoothed(random_bundle("tiny", seed=1)), folder / "edge")
+    makers = {"alone": partial(alone_scene, str(folder / "edge"), "table", SceneNetworkOptions())}
     found = {outcome.scene: outcome for outcome in evaluate_scenes(plan(folder), makers)}
     assert list(found) == ["val_0000", "val_0001"]
     again = {outcome.scene: outcome for outcome in evaluate_scenes(plan(folder), makers, processes=2)}
@@ -143,11 +153,3 @@ def test_results_do_not_depend_on_who_makes_them(folder):
         for one, other in zip(outcome.results, again[id].results, strict=True):
             assert one.method == other.method
             assert scene_figures(one) == pytest.approx(scene_figures(other), nan_ok=True)
-
-
-def alone():
-    return AloneScene(smoothed(random_bundle("tiny", seed=1)))
-
-
-def alone_at_depth():
-    return AloneScene(smoothed(random_bundle("tiny", seed=1)), depth="sensor")
