@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
-
-import cv2
-import torch
 
 from ..errors import CancelledError, InputError
 from ..generation import ObjectGenerator
@@ -23,6 +19,7 @@ from .image_sets import ImageNetworks, PictureFigures, picture_figures
 from .object_protocol import Condition, evaluation_example, example_seed, example_settings
 from .objects import ObjectScores, TrueObject, score_object
 from .rendering import turntable, with_colors
+from .worker_pool import run_jobs
 
 MethodMaker = Callable[[], ObjectGenerator]
 """Makes a method; must survive pickling, since every process makes its own."""
@@ -151,33 +148,7 @@ def evaluate(plan: EvaluationPlan, makers: Mapping[str, MethodMaker], processes:
     With more than one process each makes its own methods and works with a single thread. Raises what a maker raises.
     """
     jobs = [(entry, condition) for entry in plan.entries for condition in plan.conditions]
-    if processes <= 1:
-        evaluator = Evaluator(plan, makers)
-        for job in jobs:
-            yield evaluator(*job)
-        return
-    with ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(plan, dict(makers))
-    ) as pool:
-        waiting: list[Future[ExampleResult]] = [pool.submit(_work, *job) for job in jobs]
-        try:
-            for done in as_completed(waiting):
-                yield done.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-_worker: list[Evaluator] = []
-
-
-def _start_worker(plan: EvaluationPlan, makers: Mapping[str, MethodMaker]) -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    _worker[:] = [Evaluator(plan, makers)]
-
-
-def _work(entry: ObjectEntry, condition: Condition) -> ExampleResult:
-    return _worker[0](entry, condition)
+    yield from run_jobs(partial(Evaluator, plan, dict(makers)), jobs, processes)
 
 
 def ordered(results: Sequence[ExampleResult], plan: EvaluationPlan) -> list[ExampleResult]:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
 
 from ..errors import CancelledError, Gena3DError
 from ..io.object_dataset import ObjectDataset
@@ -25,6 +22,7 @@ from .scene_methods import SceneMethod, SceneMethodMaker, parted
 from .scene_objects import PlacedMesh
 from .scene_pictures import render_prediction
 from .scene_table import SceneResult, scene_result
+from .worker_pool import run_jobs
 
 CONTACTS = " + contacts"
 """Ends the name of a method whose contacts were resolved."""
@@ -127,30 +125,4 @@ def evaluate_scenes(
 
     With more than one process each makes its own methods and works with a single thread. Raises what a maker raises.
     """
-    if processes <= 1:
-        evaluator = SceneEvaluator(plan, makers)
-        for id in plan.ids:
-            yield evaluator(id)
-        return
-    with ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(plan, dict(makers))
-    ) as pool:
-        waiting: list[Future[SceneOutcome]] = [pool.submit(_work, id) for id in plan.ids]
-        try:
-            for done in as_completed(waiting):
-                yield done.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-_worker: list[SceneEvaluator] = []
-
-
-def _start_worker(plan: ScenePlan, makers: Mapping[str, SceneMethodMaker]) -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    _worker[:] = [SceneEvaluator(plan, makers)]
-
-
-def _work(id: str) -> SceneOutcome:
-    return _worker[0](id)
+    yield from run_jobs(partial(SceneEvaluator, plan, dict(makers)), [(id,) for id in plan.ids], processes)
