@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
-from gena3d_core.errors import InputError
+from gena3d_core.errors import Gena3DError, InputError
 from gena3d_core.io.atomic import write_file
 
 from .array_folders import INDEX, shard_folder
@@ -42,6 +43,14 @@ class Production(Generic[Job, Example]):
     write: Callable[[Path, int, Sequence[Example]], Path]
     name: Callable[[Job], Mapping[str, Any]]
     common: Mapping[str, Any]
+
+
+def attempted(render: Callable[[Job], Example], job: Job) -> Example | str:
+    """The example, or why there is none: what one mesh or scene cannot give must not end a run of thousands."""
+    try:
+        return render(job)
+    except (Gena3DError, ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def produce_shards(

@@ -34,7 +34,7 @@ from gena3d_core.simulation.torch_ray_casting import torch_caster_factory
 from gena3d_core.types import Mesh
 
 from .meshes import MeshSource, TrainingMesh, open_source
-from .production import CHUNK, Production, produce_shards, summary
+from .production import CHUNK, Production, attempted, produce_shards, summary
 from .shards import TrainingExample, write_shard
 
 IMAGE_SIZE = 112
@@ -182,10 +182,7 @@ def render_shards(jobs: Sequence[RenderJob], out: Path, shard_size: int, workers
 
 
 def _attempt(job: RenderJob) -> TrainingExample | str:
-    try:
-        return render_example(job)
-    except (Gena3DError, ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
-        return f"{type(error).__name__}: {error}"
+    return attempted(render_example, job)
 
 
 def parse_views(text: str) -> tuple[int, int]:

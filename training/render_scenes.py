@@ -34,7 +34,7 @@ from gena3d_core.types import Float64Array, Mesh
 from gena3d_core.views.scene_images import geometry_intrinsics, geometry_map, scene_images
 
 from .meshes import MeshSource, RecentSource, open_source
-from .production import Production, produce_shards, summary
+from .production import Production, attempted, produce_shards, summary
 from .render import IMAGE_SIZE, RESOLUTION
 from .scene_shards import SceneExample, write_scene_shard
 from .scenes.source import SceneSource, open_scenes
@@ -188,10 +188,7 @@ def render_scene_shards(jobs: Sequence[SceneJob], out: Path, shard_size: int, wo
 
 
 def _attempt(job: SceneJob) -> SceneExample | str:
-    try:
-        return render_scene(job)
-    except (Gena3DError, ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
-        return f"{type(error).__name__}: {error}"
+    return attempted(render_scene, job)
 
 
 def _parser() -> argparse.ArgumentParser:
