@@ -14,6 +14,7 @@ from ..sampling import object_seed
 from ..types import Mesh, SceneObservation
 from ..views.object_crops import object_crop
 from .hypotheses import calibrated
+from .scene_inputs import shown_pixels
 from .settings import SamplingSettings, stage_sampler
 from .structure import sample_structures
 
@@ -30,11 +31,8 @@ def generate_alone(
     flow, encoder = bundle.modules.get("sparse_structure_flow"), bundle.modules.get("image_encoder")
     if not isinstance(flow, SparseStructureFlow) or encoder is None:
         raise InputError(f"{bundle.source} is no model of single objects with an image encoder")
-    pixels = scene.pixels
-    if hidden := [scene.ids[n] for n in np.flatnonzero(pixels.sum(axis=0) == 0)]:
-        raise InputError(f"objects {hidden} have no pixel in any image: leave them out")
     crops = []
-    for number, view in enumerate(pixels.argmax(axis=0)):
+    for number, view in enumerate(shown_pixels(scene).argmax(axis=0)):
         mask = scene.masks[view][number]
         crops.append(object_crop(scene.images[view], mask, np.zeros_like(mask), encoder.image_size))
     device = next(flow.parameters()).device

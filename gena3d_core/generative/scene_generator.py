@@ -32,7 +32,7 @@ from .detail import detailed_meshes
 from .hypotheses import calibrated, most_typical, occupancy_probability
 from .memory import chunk_rows, in_chunks, memory_left, parse_bytes
 from .object_shape import ObjectShape, completed_object, shape_mesh
-from .scene_inputs import VIEWS, SceneConditions, encode_scene, scene_parts
+from .scene_inputs import VIEWS, SceneConditions, encode_scene, scene_parts, shown_pixels
 from .scene_structure import SceneSamples, sample_scene, scene_asset_bytes
 from .settings import SamplingSettings, StageSampler, chosen_dtype, stage_sampler
 
@@ -214,9 +214,7 @@ def _best_views(scene: SceneObservation, query: int, most: int) -> list[int]:
 
 def _order(scene: SceneObservation, query: int | None) -> list[int]:
     """Numbers of the assets: the query, then the others, those with the most pixels first (the first of equals)."""
-    pixels = scene.pixels.sum(axis=0)
-    if hidden := [scene.ids[n] for n in np.flatnonzero(pixels == 0)]:
-        raise InputError(f"objects {hidden} have no pixel in any image: leave them out")
+    pixels = shown_pixels(scene).sum(axis=0)
     order = [int(n) for n in np.argsort(-pixels, kind="stable")]
     if query is None:
         return order

@@ -168,3 +168,11 @@ def scene_parts(bundle: ModelBundle) -> SceneParts:
     if not isinstance(stated, Mapping) or not all(k in known and isinstance(v, bool) for k, v in stated.items()):
         raise DataFormatError(f"{bundle.source}: {PARTS} must hold true or false for {', '.join(known)}")
     return SceneParts(**stated)
+
+
+def shown_pixels(scene: SceneObservation) -> Float64Array:
+    """(K, N) pixels of each asset in each image; raises `InputError` for an asset that has none."""
+    pixels = scene.pixels
+    if hidden := [scene.ids[n] for n in np.flatnonzero(pixels.sum(axis=0) == 0)]:
+        raise InputError(f"objects {hidden} have no pixel in any image: leave them out")
+    return pixels
