@@ -50,14 +50,18 @@ STAGE_SHARES = {
     "registration": 0.15,
     "segmentation": 0.15,
     "observation": 0.05,
-    "amodal": 0.05,
-    "generation": 0.20,
+    "amodal": 0.02,
+    "carving": 0.08,
+    "generation": 0.15,
     "meshing": 0.10,
     "layout": 0.05,
 }
 """Stages in order, with the share of the whole work that progress reports give each."""
+_OF_OBJECTS = ("amodal", "carving")
 SCENE_SHARES = {
-    stage: share / (1.0 - STAGE_SHARES["amodal"]) for stage, share in STAGE_SHARES.items() if stage != "amodal"
+    stage: share / (1.0 - sum(STAGE_SHARES[own] for own in _OF_OBJECTS))
+    for stage, share in STAGE_SHARES.items()
+    if stage not in _OF_OBJECTS
 }
 """The same in mode `scene`, whose generator sees what hides what by itself."""
 PHOTO_SHARES = {"generation": 0.75, "meshing": 0.15, "layout": 0.10}
@@ -197,7 +201,9 @@ class Pipeline:
             return Reconstruction(scene=scene, views=tuple(posed), observations=own)
         with run.stage("amodal"):
             shown = self._completed_views(observations, seed, run)
+        with run.stage("carving"):
             # The space around an object is carved where its completed views say that it lies.
+            shown = [with_free_space(observation, self._free_space_resolution) for observation in shown]
             observations = [replace(o, free_space=s.free_space) for o, s in zip(observations, shown, strict=True)]
         with run.stage("generation"):
             completed, incomplete = complete_objects(
@@ -237,16 +243,15 @@ class Pipeline:
     def _completed_views(
         self, observations: Sequence[ObjectObservation], seed: int, run: StageRun
     ) -> list[ObjectObservation]:
-        """What the generator is shown: views with hidden parts painted in, and the free space around each object."""
+        """The objects with their hidden parts painted into the views."""
         try:
-            completed = self._view_completer.complete(
+            return self._view_completer.complete(
                 observations, seed=seed, progress=run.inner_progress, cancelled=run.cancelled
             )
         finally:
             if self.config.device != "cpu":
                 # The generator comes next, and needs the memory.
                 self._view_completer.close()
-        return [with_free_space(observation, self._free_space_resolution) for observation in completed]
 
     def _check_prompt_kinds(self, prompts: Sequence[Prompt]) -> None:
         kinds = prompt_kinds(self._segmenter)

@@ -17,7 +17,7 @@ from gena3d_core.generative.scene_inputs import GEOMETRY_SIZE, PARTS
 from gena3d_core.models.scene_condition import SceneParts, SceneViewTensors, scene_condition, without_condition
 from gena3d_core.models.scene_flow import SceneCondition, first_assets
 from gena3d_core.models.scene_geometry import scene_geometry_encoder
-from gena3d_core.models.scene_upgrade import scene_parameters
+from gena3d_core.models.scene_upgrade import SCENE_PARTS
 from gena3d_core.nn.attention import set_attention_backend
 from gena3d_core.objectives import (
     PAPER_SCENE,
@@ -39,6 +39,13 @@ from .task import Evaluation, Loss
 
 DEAD = ("position_head.trunk", ("q_norm", "k_norm"))
 """Parameters of the head's single-token attention on which nothing depends."""
+
+TRAINABLE: dict[str, tuple[str, ...]] = {
+    "scene": SCENE_PARTS,
+    "images": (*SCENE_PARTS, ".operations.cross_attn."),
+    "all": ("",),
+}
+"""What learns (see `SceneRecipe`): parameters of the flow with one of these in their names."""
 
 
 class SceneNetwork(nn.Module):
@@ -66,10 +73,10 @@ class SceneNetwork(nn.Module):
         self.decoder.requires_grad_(False)
         if self.geometry is not None:
             self.geometry.requires_grad_(not self.recipe.geometry)
-        added = set(scene_parameters(self.flow))
+        learns = TRAINABLE[self.recipe.trainable]
         for name, parameter in self.flow.named_parameters():
             dead = DEAD[0] in name and any(part in name for part in DEAD[1])
-            parameter.requires_grad_((self.recipe.trainable == "all" or name in added) and not dead)
+            parameter.requires_grad_(any(part in name for part in learns) and not dead)
 
     def condition(self, batch: SceneBatch) -> SceneCondition:
         """As at inference, with zeros for scenes whose condition is dropped."""
@@ -90,8 +97,9 @@ class SceneNetwork(nn.Module):
         query = first_assets(batch.x0, assets)
         targets = SceneTargets(batch.x0, batch.noise, batch.t, batch.poses, query, assets)
         x_t = targets.noised(self.objective.sigma_min)
-        contexts = self.flow.contexts(self.condition(batch))
-        velocity, tokens = self.flow(x_t, NETWORK_TIME * batch.t, contexts, assets=assets, query=query)
+        condition = self.condition(batch)
+        contexts, times = self.flow.contexts(condition), NETWORK_TIME * batch.t
+        velocity, tokens = self.flow(x_t, times, contexts, assets=assets, query=query, boxes=condition.boxes)
         kind = batch.x0.device.type
         halved = torch.is_autocast_enabled(kind)
 

@@ -19,7 +19,7 @@ from gena3d_core.models.scene_geometry import (
     SmallSceneGeometryConfig,
     scene_geometry_encoder,
 )
-from gena3d_core.models.scene_upgrade import add_scene
+from gena3d_core.models.scene_upgrade import add_mask_boxes, add_scene
 from gena3d_core.models.sparse_structure_flow import SparseStructureFlow
 
 from .recipes.settings import SceneRecipe
@@ -72,14 +72,20 @@ def _random_base(recipe: SceneRecipe) -> ModelBundle:
 def _scene_flow(flow: nn.Module, encoder: Any, recipe: SceneRecipe) -> SceneFlow:
     """The flow grown into one of scenes, or as it is if it is one already."""
     if isinstance(flow, SceneFlow):
-        return flow
+        return flow if flow.config.mask_boxes or not recipe.mask_boxes else add_mask_boxes(flow)
     if not isinstance(flow, SparseStructureFlow):
         raise InputError(f"{recipe.start}: a {type(flow).__name__} cannot start SceneGen")
     with torch.no_grad():
         parameter = next(encoder.parameters())
         blank = torch.zeros(1, 5, encoder.image_size, encoder.image_size, device=parameter.device)
         tokens = encoder.encode(blank).shape[1]
-    return add_scene(flow, asset_tokens=tokens, joint_assets=recipe.joint_assets, quiet=recipe.quiet_start)
+    return add_scene(
+        flow,
+        asset_tokens=tokens,
+        joint_assets=recipe.joint_assets,
+        quiet=recipe.quiet_start,
+        mask_boxes=recipe.mask_boxes,
+    )
 
 
 def _add_geometry(modules: dict[str, Any], recipe: SceneRecipe, device: torch.device) -> None:

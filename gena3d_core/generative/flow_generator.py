@@ -24,7 +24,7 @@ from ..types import (
 from .conditions import encode_condition
 from .consistency import Evidence, gather_evidence
 from .detail import detailed_meshes
-from .hypotheses import calibrated
+from .hypotheses import calibrated, chance_curve
 from .inputs import ObjectInputs, prepare_inputs, without_clouds
 from .memory import memory_left, parse_bytes
 from .object_shape import ObjectShape, completed_object, shape_mesh, shape_of_samples
@@ -65,6 +65,7 @@ class FlowGenerator:
         if isinstance(flow, SceneFlow):
             raise InputError(f"{bundle.source} is a checkpoint of SceneGen, of whole scenes: mode 'scene' takes it")
         self.device = next(flow.parameters()).device
+        self.chances = chance_curve(bundle.metadata, bundle.source)
 
     def generate(
         self,
@@ -102,7 +103,7 @@ class FlowGenerator:
         for number, item in enumerate(observations):
             try:
                 own = samples[number * hypotheses : (number + 1) * hypotheses]
-                shapes[number] = shape_of_samples(own, evidence[number])
+                shapes[number] = shape_of_samples(own, evidence[number], self.chances)
             except EmptyResultError as error:
                 failures[item.id] = str(error)
         details: dict[int, Mesh] = {}

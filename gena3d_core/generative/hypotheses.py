@@ -3,22 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from ..errors import DataFormatError, EmptyResultError
 from ..types import BoolArray, Float32Array, Mesh
 
 TEMPERATURE = "occupancy_temperature"
 """Entry of a checkpoint's metadata: logits of its decoder divided by this are calibrated."""
+CHANCE_CURVE = "occupancy_chance_curve"
+"""Entry of a checkpoint's metadata: [slope, intercept] of its `ChanceCurve`."""
+SUREST = 1e-5
+"""Chances nearer to 0 or 1 than this count as this."""
 OBSERVED_CONFIDENCE = 0.95
 """Confidence of the surface where it was measured."""
 OBSERVED_REACH = 1.5
 """Distance in voxels from the observed ones within which a vertex counts as measured; it fades out over one more."""
+
+
+@dataclass(frozen=True)
+class ChanceCurve:
+    """logit p' = slope · logit p + intercept (Platt 1999): the chance p' that a voxel is full, where samples give it p.
+
+    A temperature alone cannot say that all samples leave out the same part: that takes an intercept.
+    """
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def __call__(self, probability: np.ndarray) -> Float32Array:
+        """Chances of any shape, in [0, 1]."""
+        if self == ChanceCurve():
+            return np.asarray(probability, dtype=np.float32)
+        sure = np.clip(np.asarray(probability, dtype=np.float32), SUREST, 1.0 - SUREST)
+        return np.asarray(expit(self.slope * logit(sure) + self.intercept), dtype=np.float32)
+
+
+def chance_curve(metadata: Mapping[str, Any], source: str) -> ChanceCurve:
+    """That of a checkpoint (`CHANCE_CURVE` in its metadata, default: chances as they are).
+
+    Raises `DataFormatError` for one that is not two numbers with a positive slope; `source` names the checkpoint.
+    """
+    given = metadata.get(CHANCE_CURVE)
+    if given is None:
+        return ChanceCurve()
+    numbers = isinstance(given, list) and len(given) == 2 and not any(isinstance(n, bool) for n in given)
+    if not numbers or not all(isinstance(n, (int, float)) and np.isfinite(n) for n in given) or given[0] <= 0:
+        raise DataFormatError(f"{source}: {CHANCE_CURVE} must be [slope, intercept], slope above 0, got {given!r}")
+    return ChanceCurve(float(given[0]), float(given[1]))
 
 
 def most_typical(occupied: BoolArray) -> int:

@@ -12,7 +12,7 @@ from ..meshing.occupancy_surface import surface_from_logits
 from ..meshing.resting import rest_on_plane
 from ..types import CompletedObject, Float32Array, Mesh, OccupancyEstimate, SupportPlane
 from .consistency import Evidence, disagreement, make_consistent
-from .hypotheses import most_typical, occupancy_probability, with_confidence
+from .hypotheses import ChanceCurve, most_typical, occupancy_probability, with_confidence
 
 FILLED_FROM = 0.32
 """Chance from which on a sample's voxel is part of the shape. Where little is certain, the most likely state of each
@@ -38,13 +38,15 @@ class ObjectShape:
     residuals: Mapping[str, float] = field(default_factory=dict)
 
 
-def shape_of_samples(samples: np.ndarray, evidence: Evidence | None) -> ObjectShape:
+def shape_of_samples(samples: np.ndarray, evidence: Evidence | None, chances: ChanceCurve | None = None) -> ObjectShape:
     """The shape of the samples (H, R, R, R), calibrated logits; consistent with `evidence`, where there is some.
+
+    chances: what the share of samples that fill a voxel means; None: it is the chance.
 
     With evidence, its logits are positive where the chance is above `FILLED_FROM`; grids without a place in the world
     are those of published networks, whose surface is at 0. Raises `EmptyResultError` if nothing is occupied.
     """
-    probability = occupancy_probability(samples)
+    probability = (chances or ChanceCurve())(occupancy_probability(samples))
     if evidence is None:
         kept = most_typical(samples > 0)
         return ObjectShape(np.asarray(samples[kept], dtype=np.float32), kept, probability)

@@ -45,7 +45,11 @@ class SceneConditions:
 
     def of_assets(self, assets: Tensor) -> list[SceneCondition]:
         """The views' conditions for `assets` (n,) int64 alone, in that order."""
-        return [SceneCondition(view.tokens[assets.to(view.tokens.device)], view.shared) for view in self.views]
+        own = assets.to(self.views[0].tokens.device)
+        return [
+            SceneCondition(view.tokens[own], view.shared, None if view.boxes is None else view.boxes[own])
+            for view in self.views
+        ]
 
     def of_objects(self, assets: Tensor) -> FlowCondition:
         """Condition of stage 2, which sees each asset alone, for `assets` (n,) int64 in that order."""
@@ -141,7 +145,7 @@ def _completed(found: Mapping[int, SceneCondition], number: int, pixels: np.ndar
         tokens = tokens.clone()
         for asset in hidden.tolist():
             tokens[asset] = found[int(best[asset])].tokens[asset]
-    return SceneCondition(tokens, view.shared)
+    return replace(view, tokens=tokens)
 
 
 def geometry_size(bundle: ModelBundle) -> int:

@@ -18,7 +18,7 @@ from ..types import (
     check_cancelled,
 )
 from .consistency import gather_evidence
-from .hypotheses import calibrated
+from .hypotheses import calibrated, chance_curve
 from .inputs import ObjectInputs, prepare_inputs
 from .memory import in_chunks
 from .object_shape import completed_object, shape_mesh, shape_of_samples
@@ -45,6 +45,7 @@ class UnetGenerator:
         self.bundle, self.max_views = bundle, max_views
         self.network = bundle.modules[UNET]
         self.device = next(self.network.parameters()).device
+        self.chances = chance_curve(bundle.metadata, bundle.source)
 
     def generate(
         self,
@@ -72,7 +73,7 @@ class UnetGenerator:
             S_world_grid = inputs.S_world_grid[number]
             evidence = gather_evidence(item, S_world_grid, inputs.clouds[number])
             try:
-                shape = shape_of_samples(logits[number : number + 1], evidence)
+                shape = shape_of_samples(logits[number : number + 1], evidence, self.chances)
             except EmptyResultError as error:
                 failures[item.id] = str(error)
                 continue

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .image_encoders import ImageEncoder
+from .mask_boxes import mask_boxes
 from .scene_flow import SceneCondition
 
 
@@ -62,7 +63,8 @@ def scene_condition(
     shared = [tokens[-scenes:]] if parts.scene else []
     if parts.geometry and geometry is not None:
         shared.append(geometry.to(tokens.dtype))
-    return SceneCondition(torch.cat(own, dim=1), torch.cat(shared, dim=1) if shared else None)
+    boxes = mask_boxes(view.masks) if parts.mask else None
+    return SceneCondition(torch.cat(own, dim=1), torch.cat(shared, dim=1) if shared else None, boxes)
 
 
 def mask_images(masks: Tensor, dtype: torch.dtype) -> Tensor:
@@ -80,7 +82,8 @@ def whole_images(scenes: Tensor) -> Tensor:
 def without_condition(condition: SceneCondition, dropped: Tensor) -> SceneCondition:
     """The condition with zeros for the scenes `dropped` (S,) bool: the unconditional branch in training."""
     rows = dropped.repeat_interleave(len(condition.tokens) // len(dropped))
-    tokens = condition.tokens.masked_fill(rows[:, None, None], 0.0)
-    if condition.shared is None:
-        return SceneCondition(tokens)
-    return SceneCondition(tokens, condition.shared.masked_fill(dropped[:, None, None], 0.0))
+    return SceneCondition(
+        condition.tokens.masked_fill(rows[:, None, None], 0.0),
+        None if condition.shared is None else condition.shared.masked_fill(dropped[:, None, None], 0.0),
+        None if condition.boxes is None else condition.boxes.masked_fill(rows[:, None], 0.0),
+    )

@@ -15,6 +15,7 @@ from ..nn.norms import LayerNorm32
 from ..nn.precision import cast_matrix_layers, matrix_dtype
 from .conditioning import Contexts
 from .flow_blocks import FlowConfig
+from .mask_boxes import BOX_WIDTH, MaskBoxEmbedding
 from .position_head import PositionHead, PositionHeadConfig
 from .scene_blocks import ADALN_GLOBAL, scene_block
 from .sparse_structure_flow import patchify, unpatchify
@@ -32,6 +33,8 @@ class SceneFlowConfig(FlowConfig):
     asset_tokens   leading tokens of an asset's context that show the asset itself: all that local attention sees
     fusion_norm    GENA3D's layer norm after the attention to an asset's image, for models that start from one
     joint_assets   whether the scene's self-attention joins its assets; False: each attends to itself (an ablation)
+    mask_boxes     whether position tokens start from where the masks lie in the image, besides F_mask: ours, since few
+                   scenes do not teach a network to measure masks in features
     """
 
     num_register_tokens: int = 4
@@ -40,6 +43,7 @@ class SceneFlowConfig(FlowConfig):
     asset_tokens: int = OFFICIAL_ASSET_TOKENS
     fusion_norm: bool = False
     joint_assets: bool = True
+    mask_boxes: bool = False
 
     def __post_init__(self) -> None:
         if self.resolution % self.patch_size:
@@ -62,10 +66,12 @@ class SceneCondition:
 
     tokens  (S·A, L, C_context): first the image tokens of the asset itself, then others of its own (its mask)
     shared  (S, M, C_context) that all assets of the scene see after their own (the scene's image and geometry), or None
+    boxes   (S·A, 5) where the assets' masks lie in the image, as `mask_boxes.mask_boxes` gives it, or None: not known
     """
 
     tokens: Tensor
     shared: Tensor | None = None
+    boxes: Tensor | None = None
 
 
 class SceneFlow(nn.Module):
@@ -89,6 +95,7 @@ class SceneFlow(nn.Module):
         self.out_norm = LayerNorm32(C, eps=1e-5, elementwise_affine=False)
         self.out_layer = nn.Linear(C, config.out_channels * cells)
         self.position_head = PositionHead(config.head)
+        self.mask_boxes = MaskBoxEmbedding(C) if config.mask_boxes else None
 
     def initialise(self) -> None:
         """Fresh parameters for training; the parts that stage 1 of TRELLIS lacks as SceneGen starts them."""
@@ -103,6 +110,8 @@ class SceneFlow(nn.Module):
         nn.init.normal_(self.position_token)
         nn.init.normal_(self.register_token)
         self.position_head.initialise()
+        if self.mask_boxes is not None:
+            self.mask_boxes.initialise()
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Compute the matrix products of the blocks and of the head's trunk in `dtype`; the rest stays in float32."""
@@ -127,18 +136,29 @@ class SceneFlow(nn.Module):
         ]
 
     def forward(
-        self, x: Tensor, t: Tensor, contexts: Contexts, *, assets: int, query: Tensor | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        contexts: Contexts,
+        *,
+        assets: int,
+        query: Tensor | None = None,
+        boxes: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Velocity like x (S·A, C_out, R, R, R) and position tokens (S·A, C), both float32.
 
         t (S·A,) as the sampler gives it (1000 times the flow time); contexts as `contexts` made them; assets is A;
         query (S·A,) bool, one row per scene: the asset in whose frame the poses are; None: the first of each scene.
+        boxes (S·A, 5): those of the condition; without effect unless the config says `mask_boxes`.
         """
         self._check(x, assets, query)
         dtype, special = matrix_dtype(self.blocks), self.config.special_tokens
         latent = self.input_layer(patchify(x.to(self.input_layer.weight), self.config.patch_size)) + self.pos_emb
         query = first_assets(x, assets) if query is None else query
-        h = torch.cat([self._special_tokens(query), latent], dim=1).to(dtype)
+        special_tokens = self._special_tokens(query)
+        if self.mask_boxes is not None:
+            special_tokens[:, 0] += self.mask_boxes(x.new_zeros(len(x), BOX_WIDTH) if boxes is None else boxes, query)
+        h = torch.cat([special_tokens, latent], dim=1).to(dtype)
         embedding = self.t_embedder(t).to(dtype)
         joined = assets if self.config.joint_assets else 1
         for block, context in zip(self.blocks, contexts, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ from .scene_flow import SceneFlow, SceneFlowConfig
 from .sparse_structure_flow import SparseStructureFlow
 
 SCENE_PARTS = ("global_attn", "global_cross_attn", "adaLN_modulation_global", "position_token", "register_token",
-               "position_head")  # fmt: skip
+               "position_head", "mask_boxes")  # fmt: skip
 """Parameters that SceneGen adds have one of these in their names: what it trains."""
 ABSENT = ("stereo_attn", "aligned_stereo")
 """Attention to a partial cloud, which a scene has not."""
@@ -28,6 +30,7 @@ def add_scene(
     trunk_depth: int = 4,
     num_iteration: int = 4,
     joint_assets: bool = True,
+    mask_boxes: bool = False,
     quiet: bool = True,
 ) -> SceneFlow:
     """A scene flow with the weights of `model`, which stays as it is; same device, dtypes and mode.
@@ -60,6 +63,7 @@ def add_scene(
         num_iteration=num_iteration,
         asset_tokens=asset_tokens,
         joint_assets=joint_assets,
+        mask_boxes=mask_boxes,
     )
     grown = SceneFlow(config).to(model.pos_emb.device)
     grown.initialise()
@@ -71,6 +75,15 @@ def add_scene(
         for block in grown.blocks:
             zero(*(block.operations[name].to_out for name in ("global_attn", "global_cross_attn")))
         _start_at_identity(grown)
+    return grown.train(model.training)
+
+
+def add_mask_boxes(model: SceneFlow) -> SceneFlow:
+    """The same scene flow, to which boxes of masks do not say anything yet; same device, dtypes and mode."""
+    grown = SceneFlow(replace(model.config, mask_boxes=True)).to(model.pos_emb.device)
+    grown.initialise()
+    grown.set_precision(matrix_dtype(model.blocks))
+    grown.load_state_dict(model.state_dict(), strict=False)
     return grown.train(model.training)
 
 
@@ -101,8 +114,3 @@ def object_state(model: SparseStructureFlow) -> dict[str, Tensor]:
             key = f"blocks.{number}.operations.cross_attn.{own}.bias"
             state[key] = state[key] + torch.stack(constants).sum(dim=0).to(state[key])
     return state
-
-
-def scene_parameters(model: SceneFlow) -> list[str]:
-    """Names of the parameters that SceneGen adds to a model of single objects."""
-    return [name for name, _ in model.named_parameters() if any(part in name for part in SCENE_PARTS)]

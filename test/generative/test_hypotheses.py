@@ -8,7 +8,9 @@ import pytest
 from gena3d_core.errors import DataFormatError, EmptyResultError
 from gena3d_core.generative.hypotheses import (
     OBSERVED_CONFIDENCE,
+    ChanceCurve,
     calibrated,
+    chance_curve,
     most_typical,
     occupancy_probability,
     with_confidence,
@@ -69,6 +71,35 @@ def test_the_temperature_calibrates_logits():
 def test_a_bad_temperature_is_refused(value):
     with pytest.raises(DataFormatError, match=r"model\.json: occupancy_temperature"):
         calibrated(np.zeros(1), {"occupancy_temperature": value}, "model.json")
+
+
+def test_a_curve_mends_what_a_temperature_cannot():
+    """All samples leave out half of what is there: chances are too low, however sure the samples are."""
+    rng = np.random.default_rng(3)
+    said = rng.uniform(0.02, 0.98, 50000).astype(np.float32)
+    full = rng.random(50000) < ChanceCurve(0.5, 1.2)(said)
+    curve = chance_curve({"occupancy_chance_curve": [0.5, 1.2]}, "test")
+    for low in np.arange(0.1, 0.9, 0.1):
+        asked = (curve(said) >= low) & (curve(said) < low + 0.1)
+        if asked.sum() > 500:
+            assert abs(full[asked].mean() - curve(said)[asked].mean()) < 0.05
+    assert np.array_equal(chance_curve({}, "test")(said), said)
+    ends = curve(np.array([0.0, 1.0]))
+    assert 0.0 < ends[0] < 0.05 < 0.95 < ends[1] < 1.0
+
+
+def test_a_curve_changes_chances_and_no_shape():
+    samples = np.stack([ball(0.3), ball(0.3), ball(0.2)])
+    plain, curved = shape_of_samples(samples, None), shape_of_samples(samples, None, ChanceCurve(0.5, 0.5))
+    np.testing.assert_array_equal(plain.logits, curved.logits)
+    np.testing.assert_allclose(curved.probability, ChanceCurve(0.5, 0.5)(plain.probability))
+    assert np.abs(plain.probability - curved.probability).max() > 0.01
+
+
+@pytest.mark.parametrize("value", [0.5, [1.0], [0.0, 1.0], [1.0, "a"], [True, 0.0], [1.0, float("nan")], {"slope": 1}])
+def test_a_bad_curve_is_refused(value):
+    with pytest.raises(DataFormatError, match=r"model\.json: occupancy_chance_curve"):
+        chance_curve({"occupancy_chance_curve": value}, "model.json")
 
 
 def test_confidence_is_high_where_samples_agree():

@@ -163,10 +163,13 @@ class SceneRecipe(Recipe):
     vae                  folder of the VAE's result; with `start`, empty takes the VAE that comes with it
     start                checkpoint of single objects to grow from, or of scenes to go on from; empty: random
     geometry             checkpoint of VGGT, which stays as it is; empty: a small encoder that learns too
-    trainable            scene: only what SceneGen adds (paper 3.3); all: the object model too, but not its encoder
+    trainable            scene: only what SceneGen adds (paper 3.3); images: also the object model's attention to an
+                         asset's own picture, which then may learn to do without a partial cloud; all: the whole object
+                         model, but not its encoder
     quiet_start          see `gena3d_core.models.scene_upgrade.add_scene`
     mask_features, scene_features, geometry_features, joint_assets   parts of SceneGen, for its ablation: F_mask,
                          F_global_V, F_geo, self-attention over the scene instead of within each asset
+    mask_boxes           see `SceneFlowConfig`; a scene model to go on from gets it if it lacks it
     max_assets           of a scene in a step: those beyond are left out at random
     min_pixels           an asset with fewer visible pixels in a view is left out of that view
     losses               paper or published: the objective and its weight λ
@@ -183,12 +186,13 @@ class SceneRecipe(Recipe):
     vae: str = ""
     start: str = ""
     geometry: str = ""
-    trainable: Literal["scene", "all"] = "scene"
+    trainable: Literal["scene", "images", "all"] = "scene"
     quiet_start: bool = True
     mask_features: bool = True
     scene_features: bool = True
     geometry_features: bool = True
     joint_assets: bool = True
+    mask_boxes: bool = False
     max_assets: int = 7
     min_pixels: int = 64
     losses: Literal["paper", "published"] = "paper"
@@ -208,8 +212,10 @@ class SceneRecipe(Recipe):
         check_shares(self, "condition_dropout", "mirror_share")
         if not (self.vae or self.start):
             raise InputError("vae is missing: give vae=FOLDER, the result of a VAE recipe, or start=CHECKPOINT")
-        if not self.start and self.trainable == "scene":
-            raise InputError("trainable=scene keeps the object model as it is: give start=CHECKPOINT or trainable=all")
+        if not self.start and self.trainable != "all":
+            raise InputError(
+                f"trainable={self.trainable} keeps the object model as it is: give start=CHECKPOINT or trainable=all"
+            )
         if self.max_assets < 2 or min(self.decay_steps, self.sampling_steps, self.min_pixels, self.evaluate_count) < 1:
             raise InputError(
                 "max_assets must be at least 2; decay_steps, sampling_steps, min_pixels and evaluate_count at least 1"
