@@ -182,8 +182,13 @@ WITH_INTERVAL = ("cd_s", "fs_s", "cd_o", "fs_o", "iou_b", "psnr")
 
 def scene_markdown(rows: Sequence[SceneRow]) -> str:
     """Table of the rows, ± half of a 95 % interval over scenes; columns that no row can fill are left out."""
-    content = [row.as_json() for row in rows]
-    extra = [(name.upper(), name, 1.0, 3) for name in dict.fromkeys(n for row in rows for n in row.images or {})]
+    images = tuple(dict.fromkeys(name for row in rows for name in row.images or {}))
+    return scene_markdown_of([row.as_json() for row in rows], images)
+
+
+def scene_markdown_of(content: Sequence[Mapping[str, Any]], images: Sequence[str] = ()) -> str:
+    """The same of rows as `SceneRow.as_json` gives them; images: names of figures of sets of pictures."""
+    extra = [(name.upper(), name, 1.0, 3) for name in images]
     columns = [c for c in (*COLUMNS, *extra) if any(row.get(c[1]) is not None for row in content)]
     lines = [
         "| method | scenes | failed | " + " | ".join(column[0] for column in columns) + " |",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from gena3d_core.checkpoints.presets import random_bundle
+from gena3d_core.checkpoints.presets import random_bundle, random_scene_bundle
 from gena3d_core.checkpoints.save import save_bundle
 from training.model_card import main
 
@@ -45,6 +45,41 @@ def test_card_with_tables_of_every_group(tmp_path, capsys):
     assert "| edge | 2 | 0.5 | 3 | 0.612 | 3.45 |" in text
     assert "| edge | 2 | 0.5 | 3 | 0.500 | 3.45 |" in text
     assert "PSNR" not in text
+
+
+SCENE_FACTS = {
+    "license": "Apache-2.0",
+    "commit": "abc123",
+    "recipe": "scene_edge",
+    "settings": {"batch": 8, "learning_rate": 5e-4, "decay_steps": 3, "data": "/somewhere", "betas": [0.9, 0.99]},
+    "data": {"examples": 90, "scenes": 30},
+    "step": 250,
+    "hours": 0.5,
+    "held_out_flow": 0.7123,
+    "held_out_translation_error": 0.2345,
+}
+
+
+def test_card_of_scenes(tmp_path):
+    folder = tmp_path / "edge_scene"
+    save_bundle(replace(random_scene_bundle("tiny"), metadata=SCENE_FACTS), folder)
+    row = {"method": "scene", "scenes": 2, "failed": 0, "cd_s": 0.0567, "iou_b": 0.41, "seconds_per_asset": 0.5}
+    table = {
+        "command": "evaluate scenes",
+        "arguments": {"split": "val", "views": 1, "seed": 0},
+        "scenes": ["a", "b"],
+        "rows": [row],
+    }
+    (tmp_path / "rows.json").write_text(json.dumps(table))
+    assert main([str(folder), "--table", str(tmp_path / "rows.json")]) == 0
+    text = (folder / "MODEL_CARD.md").read_text()
+    for part in ("abc123", "90 pictures", "30 scenes", "translation error 0.234", "2 scenes of the split 'val'"):
+        assert part in text
+    assert "training.train scene_edge batch=8 decay_steps=3`" in text
+    assert "/somewhere" not in text
+    assert "| scene | 2 | 0 | 5.67 | 0.410 | 0.50 |" in text
+    (tmp_path / "rows.json").write_text(json.dumps({"command": "evaluate objects"}))
+    assert main([str(folder), "--table", str(tmp_path / "rows.json")]) == 1
 
 
 def test_refuses_what_it_cannot_describe(tmp_path, capsys):
