@@ -135,7 +135,7 @@ class OpenWorldCompleter:
         return found
 
     def _paint(self, tasks: Sequence[InpaintTask]) -> list[UInt8Array]:
-        from .generative.memory import in_chunks
+        from .memory import in_chunks
 
         painted = in_chunks(len(tasks), self.tasks_per_pass, lambda start, stop: self.inpainter(tasks[start:stop]))
         return [picture for part in painted for picture in part]

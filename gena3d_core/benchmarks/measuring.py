@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..device import release_cached_memory
-from ..generative.memory import is_out_of_memory
+from ..memory import is_out_of_memory
 
 Result = TypeVar("Result")
 MATRIX_SIDES = {"cpu": (512, 1024, 2048)}

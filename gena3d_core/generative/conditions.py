@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..checkpoints.bundle import ModelBundle
 from ..errors import InputError
+from ..memory import in_chunks
 from ..models.conditioning import FlowCondition, ViewTokens, mask_token_bias, view_weights
 from .inputs import ObjectInputs
-from .memory import in_chunks
 
 CROPS_AT_ONCE = 16
 

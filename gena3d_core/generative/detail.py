@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checkpoints.bundle import ModelBundle
+from ..memory import in_chunks
 from ..meshing.feature_mesh import features_to_mesh
 from ..models.conditioning import FlowCondition
 from ..models.structured_latent_decoders import StructuredLatentMeshDecoder
 from ..nn.sparse import SparseTensor
 from ..types import Mesh
-from .memory import in_chunks
 from .rows import groups_by_views, take_objects
 from .settings import StageSampler
 from .structured_latents import sample_structured_latents

@@ -10,6 +10,7 @@ import torch
 from ..checkpoints.bundle import ModelBundle
 from ..checkpoints.open import open_checkpoint
 from ..errors import EmptyResultError, IncompleteError, InputError
+from ..memory import memory_left, parse_bytes
 from ..models.conditioning import FlowCondition
 from ..models.scene_flow import SceneFlow
 from ..sampling import object_seed
@@ -26,7 +27,6 @@ from .consistency import Evidence, gather_evidence
 from .detail import detailed_meshes
 from .hypotheses import calibrated, chance_curve
 from .inputs import ObjectInputs, prepare_inputs, without_clouds
-from .memory import memory_left, parse_bytes
 from .object_shape import ObjectShape, completed_object, shape_mesh, shape_of_samples
 from .rows import take_objects
 from .settings import SamplingSettings, StageSampler, chosen_dtype, stage_sampler

@@ -14,6 +14,7 @@ from ..sampling import object_seed
 from ..types import Mesh, SceneObservation
 from ..views.object_crops import object_crop
 from .hypotheses import calibrated
+from .object_shape import FRAMED_LEVEL
 from .scene_inputs import shown_pixels
 from .settings import SamplingSettings, stage_sampler
 from .structure import sample_structures
@@ -45,4 +46,6 @@ def generate_alone(
         stage_sampler(bundle, "sparse_structure", settings or SamplingSettings()),
     )
     shapes = calibrated(logits.numpy(), bundle.metadata, bundle.source)
+    if bundle.frame == "observed":
+        shapes = shapes - np.float32(FRAMED_LEVEL)
     return {id: surface_from_logits(own) for id, own in zip(scene.ids, shapes, strict=True) if (own > 0).any()}

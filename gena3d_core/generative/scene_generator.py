@@ -16,6 +16,7 @@ from ..checkpoints.bundle import ModelBundle, SamplerDefaults
 from ..checkpoints.open import open_checkpoint
 from ..errors import DataFormatError, EmptyResultError, InputError, MemoryBudgetError
 from ..geometry import scene_poses
+from ..memory import chunk_rows, in_chunks, memory_left, parse_bytes
 from ..models.scene_condition import SceneParts
 from ..models.scene_flow import SceneFlow
 from ..sampling import object_seed
@@ -30,8 +31,7 @@ from ..types import (
 )
 from .detail import detailed_meshes
 from .hypotheses import calibrated, most_typical, occupancy_probability
-from .memory import chunk_rows, in_chunks, memory_left, parse_bytes
-from .object_shape import ObjectShape, completed_object, shape_mesh
+from .object_shape import FRAMED_LEVEL, ObjectShape, completed_object, shape_mesh
 from .scene_inputs import VIEWS, SceneConditions, encode_scene, scene_parts, shown_pixels
 from .scene_structure import SceneSamples, sample_scene, scene_asset_bytes
 from .settings import SamplingSettings, StageSampler, chosen_dtype, stage_sampler
@@ -132,7 +132,7 @@ class SceneFlowGenerator:
             samples.append(in_chunks(len(order) - 1, chunk, part) if len(order) > 1 else [part(0, 0)])
         logits, poses = _assembled(samples, len(order))
         logits = calibrated(logits, self.bundle.metadata, self.bundle.source)
-        shapes, kept, failures = _shapes(logits, scene.ids)
+        shapes, kept, failures = _shapes(logits, scene.ids, FRAMED_LEVEL if self.bundle.frame == "observed" else 0.0)
         meshes: dict[int, Mesh] = {number: shape_mesh(shape, None, np.eye(4)) for number, shape in shapes.items()}
         if self.full:
             sampler = stage_sampler(self.bundle, "structured_latent", self.settings, report(share, 1.0), cancelled)
@@ -237,18 +237,18 @@ def _assembled(
     return logits, poses
 
 
-def _shapes(logits: np.ndarray, ids: Sequence[int]) -> tuple[dict[int, ObjectShape], int, dict[int, str]]:
+def _shapes(logits: np.ndarray, ids: Sequence[int], level: float) -> tuple[dict[int, ObjectShape], int, dict[int, str]]:
     """Shapes of the assets of logits (N, H, R, R, R) by number, the hypothesis that they are of, and which failed.
 
-    Raises `EmptyResultError` if nothing at all is occupied.
+    level: logit from which on voxels are filled. Raises `EmptyResultError` if nothing at all is occupied.
     """
     # One hypothesis for the whole scene: shapes and poses of different ones do not belong together.
-    kept = most_typical(np.swapaxes(logits > 0, 0, 1))
+    kept = most_typical(np.swapaxes(logits > level, 0, 1))
     shapes: dict[int, ObjectShape] = {}
     failures: dict[int, str] = {}
     for number, own in enumerate(logits):
-        if (own[kept] > 0).any():
-            shapes[number] = ObjectShape(own[kept], kept, occupancy_probability(own))
+        if (own[kept] > level).any():
+            shapes[number] = ObjectShape(own[kept] - np.float32(level), kept, occupancy_probability(own))
         else:
             failures[ids[number]] = "the generator found no occupied voxel: another seed or checkpoint may help"
     return shapes, kept, failures

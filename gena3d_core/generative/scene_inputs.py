@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..checkpoints.bundle import ModelBundle
 from ..errors import DataFormatError, InputError
+from ..memory import in_chunks
 from ..models.conditioning import FlowCondition, ViewTokens
 from ..models.image_encoders import ImageEncoder
 from ..models.scene_condition import SceneParts, SceneViewTensors, scene_condition
@@ -20,7 +21,6 @@ from ..models.scene_geometry import VggtSceneGeometry, scene_geometry_encoder
 from ..types import Float64Array, SceneObservation
 from ..views.object_crops import CROP_SIZE
 from ..views.scene_images import SceneImages, scene_images
-from .memory import in_chunks
 
 IMAGES_AT_ONCE = 16
 PARTS, GEOMETRY_SIZE, VIEWS = "scene_parts", "geometry_size", "scene_views"

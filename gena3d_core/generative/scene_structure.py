@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..checkpoints.bundle import ModelBundle
 from ..geometry import scene_poses
+from ..memory import in_chunks
 from ..models.scene_flow import SceneFlow
 from ..sampling import Denoiser, draw_noise, sample
 from ..types import Float32Array, Float64Array
-from .memory import in_chunks
 from .scene_denoiser import cycle_scene_views, mean_poses, scene_denoiser
 from .scene_inputs import SceneConditions
 from .settings import StageSampler

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.bundle import ModelBundle
+from ..memory import chunk_rows, in_chunks
 from ..models.conditioning import Contexts, FlowCondition, repeat_contexts, with_unconditional
 from ..models.view_fusion import concatenate_views, view_at_step
 from ..sampling import BatchedDenoiser, CyclingViews, Denoiser, FlowSchedule, draw_noise, sample, steps_for_views
-from .memory import chunk_rows, in_chunks
 from .rows import copies_of, groups_by_views, single_view_rows, take_objects, view_counts
 from .settings import StageSampler
 

@@ -9,6 +9,7 @@ import torch
 
 from ..checkpoints.bundle import ModelBundle
 from ..errors import EmptyResultError, IncompleteError, InputError
+from ..memory import in_chunks
 from ..types import (
     CancelCheck,
     CompletedObject,
@@ -20,7 +21,6 @@ from ..types import (
 from .consistency import gather_evidence
 from .hypotheses import calibrated, chance_curve
 from .inputs import ObjectInputs, prepare_inputs
-from .memory import in_chunks
 from .object_shape import completed_object, shape_mesh, shape_of_samples
 
 UNET = "completion_unet"

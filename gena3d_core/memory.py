@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..checkpoints.bundle import ModelBundle
-from ..device import release_cached_memory
-from ..errors import InputError, MemoryBudgetError
+from .checkpoints.bundle import ModelBundle
+from .device import release_cached_memory
+from .errors import InputError, MemoryBudgetError
 
 Result = TypeVar("Result")
 OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gena3d_core.errors import InputError, MemoryBudgetError
-from gena3d_core.generative.memory import chunk_rows, in_chunks, parse_bytes
+from gena3d_core.memory import chunk_rows, in_chunks, parse_bytes
 
 
 @pytest.mark.parametrize(
