@@ -18,8 +18,6 @@ FILLED_FROM = 0.32
 """Chance from which on a sample's voxel is part of the shape. Where little is certain, the most likely state of each
 voxel by itself makes shapes too thin: the level that gives sets the best F-measure is half of that measure (Lipton et
 al. 2014). Chosen on held-out training objects, between what is best for F-scores (0.38) and for IoU (0.2)."""
-FRAMED_LEVEL = float(logit(FILLED_FROM))
-"""The same as a logit, of grids in the frame `observed`: those of our own networks."""
 REST_VOXELS = 1.0
 """What sinks into the support plane by at most so many voxels ends on it."""
 
@@ -52,7 +50,7 @@ def shape_of_samples(samples: np.ndarray, evidence: Evidence | None, chances: Ch
     if evidence is None:
         kept = most_typical(samples > 0)
         return ObjectShape(np.asarray(samples[kept], dtype=np.float32), kept, probability)
-    samples = samples - np.float32(FRAMED_LEVEL)
+    samples = samples - np.float32(logit(FILLED_FROM))
     consistent = np.stack([make_consistent(sample, evidence) for sample in samples])
     kept = most_typical(consistent > 0)
     before, after = disagreement(samples[kept] > 0, evidence), disagreement(consistent[kept] > 0, evidence)

@@ -13,8 +13,7 @@ from ..models.sparse_structure_flow import SparseStructureFlow
 from ..sampling import object_seed
 from ..types import Mesh, SceneObservation
 from ..views.object_crops import object_crop
-from .hypotheses import calibrated
-from .object_shape import FRAMED_LEVEL
+from .hypotheses import calibrated, filling_logit, occupancy_probability
 from .scene_inputs import shown_pixels
 from .settings import SamplingSettings, stage_sampler
 from .structure import sample_structures
@@ -47,5 +46,5 @@ def generate_alone(
     )
     shapes = calibrated(logits.numpy(), bundle.metadata, bundle.source)
     if bundle.frame == "observed":
-        shapes = shapes - np.float32(FRAMED_LEVEL)
+        shapes = np.stack([own - np.float32(filling_logit(occupancy_probability(own[None]))) for own in shapes])
     return {id: surface_from_logits(own) for id, own in zip(scene.ids, shapes, strict=True) if (own > 0).any()}

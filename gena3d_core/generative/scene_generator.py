@@ -30,8 +30,8 @@ from ..types import (
     check_cancelled,
 )
 from .detail import detailed_meshes
-from .hypotheses import calibrated, most_typical, occupancy_probability
-from .object_shape import FRAMED_LEVEL, ObjectShape, completed_object, shape_mesh
+from .hypotheses import calibrated, filling_logit, most_typical, occupancy_probability
+from .object_shape import ObjectShape, completed_object, shape_mesh
 from .scene_inputs import VIEWS, SceneConditions, encode_scene, scene_parts, shown_pixels
 from .scene_structure import SceneSamples, sample_scene, scene_asset_bytes
 from .settings import SamplingSettings, StageSampler, chosen_dtype, stage_sampler
@@ -132,7 +132,7 @@ class SceneFlowGenerator:
             samples.append(in_chunks(len(order) - 1, chunk, part) if len(order) > 1 else [part(0, 0)])
         logits, poses = _assembled(samples, len(order))
         logits = calibrated(logits, self.bundle.metadata, self.bundle.source)
-        shapes, kept, failures = _shapes(logits, scene.ids, FRAMED_LEVEL if self.bundle.frame == "observed" else 0.0)
+        shapes, kept, failures = _shapes(logits, scene.ids, by_chance=self.bundle.frame == "observed")
         meshes: dict[int, Mesh] = {number: shape_mesh(shape, None, np.eye(4)) for number, shape in shapes.items()}
         if self.full:
             sampler = stage_sampler(self.bundle, "structured_latent", self.settings, report(share, 1.0), cancelled)
@@ -237,18 +237,25 @@ def _assembled(
     return logits, poses
 
 
-def _shapes(logits: np.ndarray, ids: Sequence[int], level: float) -> tuple[dict[int, ObjectShape], int, dict[int, str]]:
+def _shapes(
+    logits: np.ndarray, ids: Sequence[int], *, by_chance: bool
+) -> tuple[dict[int, ObjectShape], int, dict[int, str]]:
     """Shapes of the assets of logits (N, H, R, R, R) by number, the hypothesis that they are of, and which failed.
 
-    level: logit from which on voxels are filled. Raises `EmptyResultError` if nothing at all is occupied.
+    by_chance: voxels are filled from the chance on that suits each asset (`filling_logit`), as for networks that saw
+    little; False: above 0, as published ones have it. Raises `EmptyResultError` if nothing at all is occupied.
     """
+    chances = [occupancy_probability(own) for own in logits]
+    if by_chance:
+        levels = np.array([filling_logit(chance) for chance in chances], dtype=np.float32)
+        logits = logits - levels[:, None, None, None, None]
     # One hypothesis for the whole scene: shapes and poses of different ones do not belong together.
-    kept = most_typical(np.swapaxes(logits > level, 0, 1))
+    kept = most_typical(np.swapaxes(logits > 0, 0, 1))
     shapes: dict[int, ObjectShape] = {}
     failures: dict[int, str] = {}
-    for number, own in enumerate(logits):
-        if (own[kept] > level).any():
-            shapes[number] = ObjectShape(own[kept] - np.float32(level), kept, occupancy_probability(own))
+    for number, (own, chance) in enumerate(zip(logits, chances, strict=True)):
+        if (own[kept] > 0).any():
+            shapes[number] = ObjectShape(own[kept], kept, chance)
         else:
             failures[ids[number]] = "the generator found no occupied voxel: another seed or checkpoint may help"
     return shapes, kept, failures

@@ -11,6 +11,7 @@ from gena3d_core.generative.hypotheses import (
     ChanceCurve,
     calibrated,
     chance_curve,
+    filling_logit,
     most_typical,
     occupancy_probability,
     with_confidence,
@@ -71,6 +72,22 @@ def test_the_temperature_calibrates_logits():
 def test_a_bad_temperature_is_refused(value):
     with pytest.raises(DataFormatError, match=r"model\.json: occupancy_temperature"):
         calibrated(np.zeros(1), {"occupancy_temperature": value}, "model.json")
+
+
+def test_the_level_of_filling_gives_the_best_expected_f_measure():
+    chance = np.random.default_rng(4).beta(0.5, 3.0, (8, 8, 8)).astype(np.float32)
+
+    def expected(level):
+        filled = chance > level
+        return 2 * chance[filled].sum() / (filled.sum() + chance.sum())
+
+    best = max(expected(level) for level in np.linspace(0.0, 0.98, 400))
+    assert expected(1 / (1 + np.exp(-filling_logit(chance)))) == pytest.approx(best, abs=1e-3)
+    sure = np.zeros((4, 4, 4), np.float32)
+    sure[:2] = 1.0
+    assert filling_logit(sure) == pytest.approx(0.0, abs=1e-3)
+    faint = 0.05 * sure  # nothing is likely, and yet something is there
+    assert (faint > 1 / (1 + np.exp(-filling_logit(faint)))).sum() == 32
 
 
 def test_a_curve_mends_what_a_temperature_cannot():
