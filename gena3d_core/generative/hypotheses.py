@@ -17,6 +17,8 @@ TEMPERATURE = "occupancy_temperature"
 """Entry of a checkpoint's metadata: logits of its decoder divided by this are calibrated."""
 CHANCE_CURVE = "occupancy_chance_curve"
 """Entry of a checkpoint's metadata: [slope, intercept] of its `ChanceCurve`."""
+LEAST_FILLED = 0.1
+"""Voxels with a smaller chance are never filled."""
 SUREST = 1e-5
 """Chances nearer to 0 or 1 than this count as this."""
 OBSERVED_CONFIDENCE = 0.95
@@ -87,7 +89,7 @@ def filling_logit(probability: np.ndarray) -> float:
     chances = np.sort(probability, axis=None)[::-1].astype(np.float64)
     found = np.cumsum(chances)
     measure = 2.0 * found / (np.arange(1, len(chances) + 1) + found[-1])
-    return float(logit(np.clip(measure.max() / 2.0, SUREST, 1.0 - SUREST)))
+    return float(logit(np.clip(measure.max() / 2.0, LEAST_FILLED, 1.0 - SUREST)))
 
 
 def calibrated(logits: np.ndarray, metadata: Mapping[str, Any], source: str) -> Float32Array:

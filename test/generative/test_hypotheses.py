@@ -86,8 +86,9 @@ def test_the_level_of_filling_gives_the_best_expected_f_measure():
     sure = np.zeros((4, 4, 4), np.float32)
     sure[:2] = 1.0
     assert filling_logit(sure) == pytest.approx(0.0, abs=1e-3)
-    faint = 0.05 * sure  # nothing is likely, and yet something is there
+    faint = 0.3 * sure  # nothing is likely, and yet something is there
     assert (faint > 1 / (1 + np.exp(-filling_logit(faint)))).sum() == 32
+    assert not (0.05 * np.ones_like(sure) > 1 / (1 + np.exp(-filling_logit(0.05 * np.ones_like(sure))))).any()
 
 
 def test_a_curve_mends_what_a_temperature_cannot():

@@ -114,7 +114,7 @@ def sampled(bundle, scene, seed=0, **settings):
         result = sample_scene(*arguments)
         for number, logits, pose in zip(arguments[2], result.logits, result.poses, strict=True):
             found[scene.ids[number]] = (logits, pose)
-        return replace(result, logits=np.full_like(result.logits, -1.0))
+        return replace(result, logits=np.full_like(result.logits, -9.0))
 
     original = module.sample_scene
     module.sample_scene = keep
