@@ -119,6 +119,7 @@ class SceneNetwork(nn.Module):
         errors = dict(zip(("translation_error", "rotation_error", "scale_error"), found.errors, strict=True))
         parts = {"flow": found.flow, "position": found.position, "collision": found.collision}
         shown = {**parts, "collision_share": found.collision_share, **errors}
+        weight *= self.recipe.layout_weight
         shown["layout_weight"] = torch.as_tensor(weight, device=found.flow.device)
         return Loss(found.total(weight), {name: value.detach() for name, value in shown.items()})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -153,6 +153,32 @@ def test_the_weight_of_the_layout_falls_as_the_paper_says(tmp_path, scenes, vae)
     task.network.steps.fill_(10**6)
     with torch.no_grad():
         assert float(task.network(batch).parts["layout_weight"]) == pytest.approx(0.2)
+        task.network.recipe = replace(task.recipe, layout_weight=0.5)
+        found = task.network(batch)
+    assert float(found.parts["layout_weight"]) == pytest.approx(0.1)
+    whole = found.parts["flow"] + 0.1 * (found.parts["position"] + found.parts["collision"])
+    torch.testing.assert_close(found.total, whole)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "more"), [("scene", ()), ("images", (".operations.cross_attn.",)), ("all", ("",))]
+)
+def test_what_learns_is_what_the_recipe_says(tmp_path, scenes, vae, trainable, more):
+    assert run(scenes, vae, tmp_path / "base", "max_steps=1", "sample_count=0")
+    task = make_task(scenes, vae, tmp_path, f"start={tmp_path / 'base' / 'last'}", f"trainable={trainable}")
+    for name, parameter in task.network.flow.named_parameters():
+        dead = "position_head.trunk" in name and ("q_norm" in name or "k_norm" in name)
+        wanted = any(part in name for part in (*SCENE_PARTS, *more)) and not dead
+        assert parameter.requires_grad == wanted, name
+    assert not any(p.requires_grad for p in task.network.image_encoder.parameters())
+
+
+def test_a_scene_model_without_boxes_of_masks_gets_them(tmp_path, scenes, vae):
+    assert run(scenes, vae, tmp_path / "base", "max_steps=1", "sample_count=0", "mask_boxes=false")
+    base = f"start={tmp_path / 'base' / 'last'}"
+    for wanted in (False, True):
+        task = make_task(scenes, vae, tmp_path, base, f"mask_boxes={str(wanted).lower()}")
+        assert task.network.flow.config.mask_boxes == wanted
 
 
 def test_parts_can_be_left_out_for_the_ablation(tmp_path, scenes, vae):
@@ -229,4 +255,6 @@ def test_wrong_recipes_are_named(tmp_path, scenes, vae):
     for word in ("max_assets=1", "evaluate_count=0"):
         with pytest.raises(InputError, match=r"max_assets must be at least 2; .* evaluate_count at least 1"):
             make_recipe("scene_tiny", words(scenes, vae, "x", "max_steps=1", word))
+    with pytest.raises(InputError, match="layout_weight must be positive"):
+        make_recipe("scene_tiny", words(scenes, vae, "x", "max_steps=1", "layout_weight=0"))
     assert make_recipe("scene_paper", words(scenes, vae, "x")).start == "trellis-image-large"

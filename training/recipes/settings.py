@@ -175,6 +175,8 @@ class SceneRecipe(Recipe):
     losses               paper or published: the objective and its weight λ
     collision            whether colliding assets cost
     decay_steps          steps after which λ of the paper has fallen by its factor once
+    layout_weight        times λ: the norms of positions pull ten times harder than the flow, which learns once they are
+                         known and this is small
     asset_times          own: every asset has its own flow time, as in the published code; shared: one for the scene, as
                          when sampling
     condition_dropout    share of the scenes without any condition
@@ -198,6 +200,7 @@ class SceneRecipe(Recipe):
     losses: Literal["paper", "published"] = "paper"
     collision: bool = True
     decay_steps: int = 1
+    layout_weight: float = 1.0
     asset_times: Literal["own", "shared"] = "shared"
     condition_dropout: float = 0.1
     mirror_share: float = 0.0
@@ -220,6 +223,8 @@ class SceneRecipe(Recipe):
             raise InputError(
                 "max_assets must be at least 2; decay_steps, sampling_steps, min_pixels and evaluate_count at least 1"
             )
+        if not self.layout_weight > 0:
+            raise InputError(f"layout_weight must be positive, got {self.layout_weight}")
 
 
 def check_shares(recipe: Recipe, *names: str) -> None:
