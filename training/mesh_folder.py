@@ -19,7 +19,7 @@ from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.meshing.solid_closing import LONGEST_SIDE, close_mesh, normalise, refined
 
 from .mesh_files import COLORED_EDGE, SUFFIXES, load_surface
-from .meshes import TrainingMesh
+from .mesh_source import TrainingMesh
 
 UPS = ("y", "z")
 Z_UP_SUFFIXES = (".ply", ".stl", ".off")

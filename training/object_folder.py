@@ -15,7 +15,7 @@ from gena3d_core.errors import DataFormatError, InputError
 from gena3d_core.meshing.solid_closing import close_mesh, normalise
 from gena3d_core.types import Mesh
 
-from .meshes import TrainingMesh
+from .mesh_source import TrainingMesh
 
 INDEX = "objects.csv"
 COLUMNS = ("id", "category", "scale_m", "split", "shard", "index")

@@ -33,7 +33,8 @@ from gena3d_core.simulation.ray_casting import casting_with
 from gena3d_core.simulation.torch_ray_casting import torch_caster_factory
 from gena3d_core.types import Mesh
 
-from .meshes import MeshSource, TrainingMesh, open_source
+from .mesh_source import MeshSource, TrainingMesh
+from .meshes import open_source
 from .production import CHUNK, Production, attempted, produce_shards, summary
 from .shards import TrainingExample, write_shard
 

@@ -33,7 +33,8 @@ from gena3d_core.simulation.scene_views import (
 from gena3d_core.types import Float64Array, Mesh
 from gena3d_core.views.scene_images import geometry_intrinsics, geometry_map, scene_images
 
-from .meshes import MeshSource, RecentSource, open_source
+from .mesh_source import MeshSource, RecentSource
+from .meshes import open_source
 from .production import Production, attempted, produce_shards, summary
 from .render import IMAGE_SIZE, RESOLUTION
 from .scene_shards import SceneExample, write_scene_shard

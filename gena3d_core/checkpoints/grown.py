@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,16 +25,6 @@ class Base:
     name: str
     modules: dict[str, nn.Module]
     sha256: dict[str, tuple[str | None, ...]]
-
-
-def open_base(folder: Path) -> Base:
-    """A checkpoint of ours as a base; raises `DataFormatError` for what cannot be read."""
-    from .open import load_module  # which opens grown networks itself
-    from .own_layout import read_own
-
-    found = read_own(folder)
-    modules = {role: load_module(files, "cpu", torch.float32) for role, files in found.modules.items()}
-    return Base(folder.absolute().name, modules, {role: files.sha256 for role, files in found.modules.items()})
 
 
 def shared_state(base: nn.Module, class_name: str, source: str = "weights") -> dict[str, Tensor]:

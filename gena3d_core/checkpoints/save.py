@@ -15,8 +15,9 @@ from ..errors import DataFormatError, InputError
 from ..io.atomic import write_folder
 from .bundle import ModelBundle
 from .description import read_json
-from .grown import Base, open_base, own_state, shares
-from .own_layout import CONFIG, SCHEMA
+from .grown import Base, own_state, shares
+from .open import load_module
+from .own_layout import CONFIG, SCHEMA, read_own
 from .own_models import own_config
 from .weight_files import file_sha256
 
@@ -45,7 +46,7 @@ def save_bundle(
     if not roles:
         raise InputError("a checkpoint without networks cannot be saved")
     described = {role: own_config(module) for role, module in roles.items()}
-    common = None if base is None else open_base(base)
+    common = None if base is None else _open_base(base)
     for role, module in roles.items():
         _check_finite(role, module)
 
@@ -128,3 +129,10 @@ def _owned(directory: Path) -> list[str]:
         return [CONFIG, *(str(file["name"]) for module in modules for file in module["files"])]
     except (DataFormatError, KeyError, TypeError, AttributeError):
         return []
+
+
+def _open_base(folder: Path) -> Base:
+    """A checkpoint of ours as a base; raises `DataFormatError` for what cannot be read."""
+    found = read_own(folder)
+    modules = {role: load_module(files, "cpu", torch.float32) for role, files in found.modules.items()}
+    return Base(folder.absolute().name, modules, {role: files.sha256 for role, files in found.modules.items()})

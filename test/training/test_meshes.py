@@ -15,7 +15,8 @@ from gena3d_core.geometry.mesh import select_faces
 from gena3d_core.geometry.solid_voxelization import is_solid
 from gena3d_core.simulation.primitives import make_primitive
 from gena3d_core.types import Mesh
-from training.meshes import CachedSource, TrainingMesh, open_source
+from training.mesh_source import CachedSource, TrainingMesh
+from training.meshes import open_source
 
 COLUMNS = ("id", "category", "scale_m", "split", "shard", "index")
 UUID = "0123456789abcdef0123456789abcdef"

@@ -12,7 +12,7 @@ import trimesh
 from gena3d_core.errors import InputError
 from gena3d_core.geometry.mesh import make_mesh
 from training import render
-from training.meshes import TrainingMesh
+from training.mesh_source import TrainingMesh
 from training.render import RenderJob, list_jobs, main, render_example, render_shards
 from training.shards import open_shards
 

@@ -18,7 +18,7 @@ from gena3d_core.io.scene_layouts import layout_json
 from gena3d_core.simulation.scene_layout import SceneCamera, SceneLayout, SceneObject
 from gena3d_core.types import Intrinsics, SupportPlane
 from training import render_scenes
-from training.meshes import TrainingMesh
+from training.mesh_source import TrainingMesh
 from training.render_scenes import SceneJob, list_scene_jobs, main, render_scene, render_scene_shards, upright_grid
 from training.scene_shards import PER_ASSET, PER_PAIR, PER_VIEW, open_scene_shards
 

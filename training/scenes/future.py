@@ -35,7 +35,7 @@ from gena3d_core.types import Float64Array, Intrinsics, SupportPlane
 
 from ..mesh_files import load_surface
 from ..mesh_folder import T_ZUP_YUP, MeshFolder
-from ..meshes import MeshSource, innermost
+from ..mesh_source import MeshSource, innermost
 
 ANNOTATIONS = "GT"
 DEFAULT_FOV = np.deg2rad(60.0)

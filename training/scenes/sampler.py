@@ -23,7 +23,7 @@ from gena3d_core.simulation.resting import random_turn
 from gena3d_core.simulation.scene_layout import SceneLayout, SceneObject
 from gena3d_core.types import Float32Array, Float64Array, Mesh, SupportPlane
 
-from ..meshes import PROCEDURAL, MeshSource
+from ..mesh_source import PROCEDURAL, MeshSource
 
 ATTEMPTS = 8
 DRAWS = 4

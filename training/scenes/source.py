@@ -10,7 +10,7 @@ from gena3d_core.errors import InputError
 from gena3d_core.io.scene_layouts import open_layout_folder
 from gena3d_core.simulation.scene_layout import SceneLayout
 
-from ..meshes import PROCEDURAL, MeshSource, known_options, split_source
+from ..mesh_source import PROCEDURAL, MeshSource, known_options, split_source
 
 
 class SceneSource(Protocol):

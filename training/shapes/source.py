@@ -12,7 +12,7 @@ from numpy.random import Generator
 from gena3d_core.errors import InputError
 from gena3d_core.meshing.solid_closing import LONGEST_SIDE, normalise
 
-from ..meshes import PROCEDURAL, TrainingMesh
+from ..mesh_source import PROCEDURAL, TrainingMesh
 from . import composed, flat, organic, turned
 from .looks import painted, triangulated
 

@@ -11,7 +11,7 @@ from gena3d_core.geometry import mesh as mesh_ops
 from gena3d_core.geometry.mesh import make_mesh, transformed
 from gena3d_core.geometry.solid_voxelization import solid_occupancy
 from gena3d_core.geometry.transforms import rigid
-from training.meshes import RecentSource, TrainingMesh, innermost
+from training.mesh_source import RecentSource, TrainingMesh, innermost
 from training.scenes.sampler import SamplerSettings, center_of_mass, sample_scene
 from training.scenes.source import open_scenes
 
