@@ -36,7 +36,7 @@ class KnownFlow(SceneFlow):
         self.conditions.append(condition)
         return []
 
-    def forward(self, x, t, contexts, *, assets, query=None, boxes=None):
+    def forward(self, x, t, contexts, *, assets, query=None, hints=None):
         self.calls.append(assets)
         rows = torch.arange(len(x)) % assets
         time = (t / NETWORK_TIME).view(-1, 1, 1, 1, 1)

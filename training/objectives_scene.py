@@ -99,7 +99,7 @@ class SceneNetwork(nn.Module):
         x_t = targets.noised(self.objective.sigma_min)
         condition = self.condition(batch)
         contexts, times = self.flow.contexts(condition), NETWORK_TIME * batch.t
-        velocity, tokens = self.flow(x_t, times, contexts, assets=assets, query=query, boxes=condition.boxes)
+        velocity, tokens = self.flow(x_t, times, contexts, assets=assets, query=query, hints=condition.hints)
         kind = batch.x0.device.type
         halved = torch.is_autocast_enabled(kind)
 

@@ -19,7 +19,7 @@ from gena3d_core.models.scene_geometry import (
     SmallSceneGeometryConfig,
     scene_geometry_encoder,
 )
-from gena3d_core.models.scene_upgrade import add_mask_boxes, add_scene
+from gena3d_core.models.scene_upgrade import add_hints, add_scene
 from gena3d_core.models.sparse_structure_flow import SparseStructureFlow
 
 from .recipes.settings import SceneRecipe
@@ -72,7 +72,7 @@ def _random_base(recipe: SceneRecipe) -> ModelBundle:
 def _scene_flow(flow: nn.Module, encoder: Any, recipe: SceneRecipe) -> SceneFlow:
     """The flow grown into one of scenes, or as it is if it is one already."""
     if isinstance(flow, SceneFlow):
-        return flow if flow.config.mask_boxes or not recipe.mask_boxes else add_mask_boxes(flow)
+        return add_hints(flow, mask_boxes=recipe.mask_boxes, aligned_crops=recipe.aligned_crops)
     if not isinstance(flow, SparseStructureFlow):
         raise InputError(f"{recipe.start}: a {type(flow).__name__} cannot start SceneGen")
     with torch.no_grad():
@@ -85,6 +85,7 @@ def _scene_flow(flow: nn.Module, encoder: Any, recipe: SceneRecipe) -> SceneFlow
         joint_assets=recipe.joint_assets,
         quiet=recipe.quiet_start,
         mask_boxes=recipe.mask_boxes,
+        aligned_crops=recipe.aligned_crops,
     )
 
 

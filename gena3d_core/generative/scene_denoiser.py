@@ -27,10 +27,8 @@ def scene_denoiser(
     def network(x: Tensor, t: Tensor, contexts: Contexts) -> Prediction:
         # A guided pass has the scenes twice.
         queries = None if query is None else query.repeat(len(x) // len(query))
-        boxes = condition.boxes
-        if boxes is not None and len(boxes) < len(x):
-            boxes = torch.cat([boxes, torch.zeros_like(boxes)])
-        velocity, position_tokens = model(x, t, contexts, assets=assets, query=queries, boxes=boxes)
+        hints = None if condition.hints is None else condition.hints.guided(len(x))
+        velocity, position_tokens = model(x, t, contexts, assets=assets, query=queries, hints=hints)
         if not decoded:
             return Prediction(velocity, position_tokens)
         known = first_assets(x, assets) if queries is None else queries

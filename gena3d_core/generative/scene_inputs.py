@@ -47,7 +47,7 @@ class SceneConditions:
         """The views' conditions for `assets` (n,) int64 alone, in that order."""
         own = assets.to(self.views[0].tokens.device)
         return [
-            SceneCondition(view.tokens[own], view.shared, None if view.boxes is None else view.boxes[own])
+            SceneCondition(view.tokens[own], view.shared, None if view.hints is None else view.hints.of_assets(own))
             for view in self.views
         ]
 

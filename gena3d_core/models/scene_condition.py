@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from .image_encoders import ImageEncoder
-from .mask_boxes import mask_boxes
 from .scene_flow import SceneCondition
+from .scene_hints import scene_hints
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def scene_condition(
     shared = [tokens[-scenes:]] if parts.scene else []
     if parts.geometry and geometry is not None:
         shared.append(geometry.to(tokens.dtype))
-    boxes = mask_boxes(view.masks) if parts.mask else None
-    return SceneCondition(torch.cat(own, dim=1), torch.cat(shared, dim=1) if shared else None, boxes)
+    hints = scene_hints(view.masks, view.crops) if parts.mask else None
+    return SceneCondition(torch.cat(own, dim=1), torch.cat(shared, dim=1) if shared else None, hints)
 
 
 def mask_images(masks: Tensor, dtype: torch.dtype) -> Tensor:
@@ -85,5 +85,5 @@ def without_condition(condition: SceneCondition, dropped: Tensor) -> SceneCondit
     return SceneCondition(
         condition.tokens.masked_fill(rows[:, None, None], 0.0),
         None if condition.shared is None else condition.shared.masked_fill(dropped[:, None, None], 0.0),
-        None if condition.boxes is None else condition.boxes.masked_fill(rows[:, None], 0.0),
+        None if condition.hints is None else condition.hints.without(rows),
     )

@@ -15,9 +15,9 @@ from ..nn.norms import LayerNorm32
 from ..nn.precision import cast_matrix_layers, matrix_dtype
 from .conditioning import Contexts
 from .flow_blocks import FlowConfig
-from .mask_boxes import BOX_WIDTH, MaskBoxEmbedding
 from .position_head import PositionHead, PositionHeadConfig
 from .scene_blocks import ADALN_GLOBAL, scene_block
+from .scene_hints import CROP_SIDE, AlignedCropEmbedding, MaskBoxEmbedding, SceneHints, no_hints
 from .sparse_structure_flow import patchify, unpatchify
 
 OFFICIAL_ASSET_TOKENS = 1374
@@ -33,8 +33,9 @@ class SceneFlowConfig(FlowConfig):
     asset_tokens   leading tokens of an asset's context that show the asset itself: all that local attention sees
     fusion_norm    GENA3D's layer norm after the attention to an asset's image, for models that start from one
     joint_assets   whether the scene's self-attention joins its assets; False: each attends to itself (an ablation)
-    mask_boxes     whether position tokens start from where the masks lie in the image, besides F_mask: ours, since few
-                   scenes do not teach a network to measure masks in features
+    mask_boxes, aligned_crops   whether position tokens start from where the masks lie in the image, and latent tokens
+                   from the pixels in front of them (`scene_hints`): ours, since few scenes do not teach a network to
+                   measure in features
     """
 
     num_register_tokens: int = 4
@@ -44,10 +45,13 @@ class SceneFlowConfig(FlowConfig):
     fusion_norm: bool = False
     joint_assets: bool = True
     mask_boxes: bool = False
+    aligned_crops: bool = False
 
     def __post_init__(self) -> None:
         if self.resolution % self.patch_size:
             raise InputError(f"resolution {self.resolution} is not a multiple of patch_size {self.patch_size}")
+        if self.aligned_crops and CROP_SIDE % (self.resolution // self.patch_size):
+            raise InputError(f"aligned_crops: {self.resolution // self.patch_size} tokens do not divide {CROP_SIDE}")
 
     @property
     def special_tokens(self) -> int:
@@ -66,12 +70,12 @@ class SceneCondition:
 
     tokens  (S·A, L, C_context): first the image tokens of the asset itself, then others of its own (its mask)
     shared  (S, M, C_context) that all assets of the scene see after their own (the scene's image and geometry), or None
-    boxes   (S·A, 5) where the assets' masks lie in the image, as `mask_boxes.mask_boxes` gives it, or None: not known
+    hints   of the S·A assets, or None: not known
     """
 
     tokens: Tensor
     shared: Tensor | None = None
-    boxes: Tensor | None = None
+    hints: SceneHints | None = None
 
 
 class SceneFlow(nn.Module):
@@ -96,6 +100,7 @@ class SceneFlow(nn.Module):
         self.out_layer = nn.Linear(C, config.out_channels * cells)
         self.position_head = PositionHead(config.head)
         self.mask_boxes = MaskBoxEmbedding(C) if config.mask_boxes else None
+        self.aligned_crops = AlignedCropEmbedding(C, len(axis)) if config.aligned_crops else None
 
     def initialise(self) -> None:
         """Fresh parameters for training; the parts that stage 1 of TRELLIS lacks as SceneGen starts them."""
@@ -110,8 +115,9 @@ class SceneFlow(nn.Module):
         nn.init.normal_(self.position_token)
         nn.init.normal_(self.register_token)
         self.position_head.initialise()
-        if self.mask_boxes is not None:
-            self.mask_boxes.initialise()
+        for hint in (self.mask_boxes, self.aligned_crops):
+            if hint is not None:
+                hint.initialise()
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Compute the matrix products of the blocks and of the head's trunk in `dtype`; the rest stays in float32."""
@@ -143,21 +149,23 @@ class SceneFlow(nn.Module):
         *,
         assets: int,
         query: Tensor | None = None,
-        boxes: Tensor | None = None,
+        hints: SceneHints | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Velocity like x (S·A, C_out, R, R, R) and position tokens (S·A, C), both float32.
 
         t (S·A,) as the sampler gives it (1000 times the flow time); contexts as `contexts` made them; assets is A;
         query (S·A,) bool, one row per scene: the asset in whose frame the poses are; None: the first of each scene.
-        boxes (S·A, 5): those of the condition; without effect unless the config says `mask_boxes`.
+        hints: those of the condition; without effect unless the config has a use for them.
         """
         self._check(x, assets, query)
         dtype, special = matrix_dtype(self.blocks), self.config.special_tokens
         latent = self.input_layer(patchify(x.to(self.input_layer.weight), self.config.patch_size)) + self.pos_emb
         query = first_assets(x, assets) if query is None else query
-        special_tokens = self._special_tokens(query)
+        special_tokens, hints = self._special_tokens(query), hints or no_hints(len(x), latent)
         if self.mask_boxes is not None:
-            special_tokens[:, 0] += self.mask_boxes(x.new_zeros(len(x), BOX_WIDTH) if boxes is None else boxes, query)
+            special_tokens[:, 0] += self.mask_boxes(hints.boxes, query)
+        if self.aligned_crops is not None:
+            latent = latent + self.aligned_crops(hints.crops)
         h = torch.cat([special_tokens, latent], dim=1).to(dtype)
         embedding = self.t_embedder(t).to(dtype)
         joined = assets if self.config.joint_assets else 1

@@ -16,7 +16,7 @@ from .scene_flow import SceneFlow, SceneFlowConfig
 from .sparse_structure_flow import SparseStructureFlow
 
 SCENE_PARTS = ("global_attn", "global_cross_attn", "adaLN_modulation_global", "position_token", "register_token",
-               "position_head", "mask_boxes")  # fmt: skip
+               "position_head", "mask_boxes", "aligned_crops")  # fmt: skip
 """Parameters that SceneGen adds have one of these in their names: what it trains."""
 ABSENT = ("stereo_attn", "aligned_stereo")
 """Attention to a partial cloud, which a scene has not."""
@@ -31,6 +31,7 @@ def add_scene(
     num_iteration: int = 4,
     joint_assets: bool = True,
     mask_boxes: bool = False,
+    aligned_crops: bool = False,
     quiet: bool = True,
 ) -> SceneFlow:
     """A scene flow with the weights of `model`, which stays as it is; same device, dtypes and mode.
@@ -64,6 +65,7 @@ def add_scene(
         asset_tokens=asset_tokens,
         joint_assets=joint_assets,
         mask_boxes=mask_boxes,
+        aligned_crops=aligned_crops,
     )
     grown = SceneFlow(config).to(model.pos_emb.device)
     grown.initialise()
@@ -78,9 +80,13 @@ def add_scene(
     return grown.train(model.training)
 
 
-def add_mask_boxes(model: SceneFlow) -> SceneFlow:
-    """The same scene flow, to which boxes of masks do not say anything yet; same device, dtypes and mode."""
-    grown = SceneFlow(replace(model.config, mask_boxes=True)).to(model.pos_emb.device)
+def add_hints(model: SceneFlow, *, mask_boxes: bool = False, aligned_crops: bool = False) -> SceneFlow:
+    """The same scene flow with uses for hints that it lacked, which change nothing yet; device, dtypes, mode stay."""
+    old = model.config
+    hints = {"mask_boxes": mask_boxes or old.mask_boxes, "aligned_crops": aligned_crops or old.aligned_crops}
+    if replace(old, **hints) == old:
+        return model
+    grown = SceneFlow(replace(old, **hints)).to(model.pos_emb.device)
     grown.initialise()
     grown.set_precision(matrix_dtype(model.blocks))
     grown.load_state_dict(model.state_dict(), strict=False)

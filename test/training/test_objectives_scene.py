@@ -173,12 +173,13 @@ def test_what_learns_is_what_the_recipe_says(tmp_path, scenes, vae, trainable, m
     assert not any(p.requires_grad for p in task.network.image_encoder.parameters())
 
 
-def test_a_scene_model_without_boxes_of_masks_gets_them(tmp_path, scenes, vae):
-    assert run(scenes, vae, tmp_path / "base", "max_steps=1", "sample_count=0", "mask_boxes=false")
+def test_a_scene_model_without_hints_gets_them(tmp_path, scenes, vae):
+    without = ("mask_boxes=false", "aligned_crops=false")
+    assert run(scenes, vae, tmp_path / "base", "max_steps=1", "sample_count=0", *without)
     base = f"start={tmp_path / 'base' / 'last'}"
-    for wanted in (False, True):
-        task = make_task(scenes, vae, tmp_path, base, f"mask_boxes={str(wanted).lower()}")
-        assert task.network.flow.config.mask_boxes == wanted
+    for more, wanted in ((without, False), ((), True)):
+        config = make_task(scenes, vae, tmp_path, base, *more).network.flow.config
+        assert (config.mask_boxes, config.aligned_crops) == (wanted, wanted)
 
 
 def test_parts_can_be_left_out_for_the_ablation(tmp_path, scenes, vae):

@@ -169,7 +169,7 @@ class SceneRecipe(Recipe):
     quiet_start          see `gena3d_core.models.scene_upgrade.add_scene`
     mask_features, scene_features, geometry_features, joint_assets   parts of SceneGen, for its ablation: F_mask,
                          F_global_V, F_geo, self-attention over the scene instead of within each asset
-    mask_boxes           see `SceneFlowConfig`; a scene model to go on from gets it if it lacks it
+    mask_boxes, aligned_crops   see `SceneFlowConfig`; a scene model to go on from gets what it lacks
     max_assets           of a scene in a step: those beyond are left out at random
     min_pixels           an asset with fewer visible pixels in a view is left out of that view
     losses               paper or published: the objective and its weight λ
@@ -195,6 +195,7 @@ class SceneRecipe(Recipe):
     geometry_features: bool = True
     joint_assets: bool = True
     mask_boxes: bool = False
+    aligned_crops: bool = False
     max_assets: int = 7
     min_pixels: int = 64
     losses: Literal["paper", "published"] = "paper"
