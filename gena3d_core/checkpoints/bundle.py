@@ -39,7 +39,8 @@ class ModelBundle:
     slat_mean, slat_std   (8,) constants of the structured latents, None without stage 2
     source     where it was read from, for messages
     metadata   what else the config states (licence, commit, metrics); `occupancy_temperature`: logits of the
-               sparse-structure decoder divided by it are calibrated (default 1)
+               sparse-structure decoder divided by it are calibrated (default 1); `occupancy_chance_curve`: slope and
+               intercept of what the samples' chances then mean (default: what they say)
     """
 
     family: str
