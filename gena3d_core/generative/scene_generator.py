@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from scipy.special import logit
 
 from ..checkpoints.bundle import ModelBundle, SamplerDefaults
 from ..checkpoints.open import open_checkpoint
@@ -30,7 +31,7 @@ from ..types import (
     check_cancelled,
 )
 from .detail import detailed_meshes
-from .hypotheses import calibrated, filling_logit, most_typical, occupancy_probability
+from .hypotheses import SUREST, calibrated, filling_logit, most_typical, occupancy_probability
 from .object_shape import ObjectShape, completed_object, shape_mesh
 from .scene_inputs import VIEWS, SceneConditions, encode_scene, scene_parts, shown_pixels
 from .scene_structure import SceneSamples, sample_scene, scene_asset_bytes
@@ -108,7 +109,8 @@ class SceneFlowGenerator:
         cancelled: CancelCheck | None = None,
     ) -> GeneratedScene:
         """See `SceneGenerator`. query: number of the asset that gives frame and unit; None: the largest in the
-        pictures. What is shown is the hypothesis nearest to all of them together, with its own poses."""
+        pictures. Poses are those of the hypothesis nearest to all of them together; so are shapes, but of networks in
+        the frame `observed`, which are sure of little: there they are what the hypotheses have in common."""
         check_cancelled(cancelled)
         order = _order(scene, query)
         views = _best_views(scene, order[0], self.max_views)
@@ -242,20 +244,23 @@ def _shapes(
 ) -> tuple[dict[int, ObjectShape], int, dict[int, str]]:
     """Shapes of the assets of logits (N, H, R, R, R) by number, the hypothesis that they are of, and which failed.
 
-    by_chance: voxels are filled from the chance on that suits each asset (`filling_logit`), as for networks that saw
-    little; False: above 0, as published ones have it. Raises `EmptyResultError` if nothing at all is occupied.
+    by_chance: a shape is what all hypotheses have in common, filled from the chance on that suits each asset
+    (`filling_logit`), as for networks that are sure of little; False: one sample above 0, as published ones have it.
+    Raises `EmptyResultError` if nothing at all is occupied.
     """
     chances = [occupancy_probability(own) for own in logits]
     if by_chance:
         levels = np.array([filling_logit(chance) for chance in chances], dtype=np.float32)
-        logits = logits - levels[:, None, None, None, None]
+        common = logit(np.clip(np.stack(chances), SUREST, 1.0 - SUREST))
+        logits, common = (values - levels.reshape(-1, *(1,) * (values.ndim - 1)) for values in (logits, common))
     # One hypothesis for the whole scene: shapes and poses of different ones do not belong together.
     kept = most_typical(np.swapaxes(logits > 0, 0, 1))
     shapes: dict[int, ObjectShape] = {}
     failures: dict[int, str] = {}
-    for number, (own, chance) in enumerate(zip(logits, chances, strict=True)):
-        if (own[kept] > 0).any():
-            shapes[number] = ObjectShape(own[kept], kept, chance)
+    for number, chance in enumerate(chances):
+        shape = common[number] if by_chance else logits[number, kept]
+        if (shape > 0).any():
+            shapes[number] = ObjectShape(np.asarray(shape, dtype=np.float32), kept, chance)
         else:
             failures[ids[number]] = "the generator found no occupied voxel: another seed or checkpoint may help"
     return shapes, kept, failures

@@ -11,7 +11,7 @@ from gena3d_core.checkpoints.presets import random_bundle, random_scene_bundle
 from gena3d_core.errors import EmptyResultError, InputError, MemoryBudgetError
 from gena3d_core.generative.flow_generator import FlowGenerator
 from gena3d_core.generative.scene_denoiser import scene_denoiser
-from gena3d_core.generative.scene_generator import SceneFlowGenerator
+from gena3d_core.generative.scene_generator import SceneFlowGenerator, _shapes
 from gena3d_core.generative.scene_structure import sample_scene
 from gena3d_core.generative.settings import SamplingSettings
 from gena3d_core.models.scene_flow import SceneCondition, SceneFlow, SceneFlowConfig
@@ -191,3 +191,16 @@ def test_bad_input_is_refused():
         SceneFlowGenerator(bundle, settings=SamplingSettings(max_memory_bytes=10)).generate(squares([16, 8]))
     with pytest.raises(InputError, match="masks of image 0"):
         replace(squares([16, 8]), masks=(np.zeros((2, 10, 10), bool),))
+
+
+def test_shapes_of_unsure_networks_are_what_hypotheses_have_in_common():
+    logits = np.full((1, 3, 8, 8, 8), -6.0, dtype=np.float32)
+    logits[0, :, 2:6, 2:6, 2:6] = 6.0  # all agree on the cube
+    logits[0, 0, 2:6, 2:6, 6:] = 6.0  # and each adds something of its own
+    logits[0, 1, 2:6, 6:, 2:6] = 6.0
+    logits[0, 2, 6:, 2:6, 2:6] = 6.0
+    common = _shapes(logits, [7], by_chance=True)[0][0]
+    np.testing.assert_array_equal(common.logits > 0, logits[0].min(axis=0) > 0)
+    shapes, kept, failures = _shapes(logits, [7], by_chance=False)
+    np.testing.assert_array_equal(shapes[0].logits, logits[0, kept])
+    assert not failures
