@@ -67,6 +67,7 @@ def scene_card(bundle: ModelBundle, table: Mapping[str, Any] | None) -> str:
             f"translation error {facts['held_out_translation_error']:.3f} of the query's size |",
             f"| made by | `python -m training.train {facts['recipe']} {_changed(facts['recipe'], settings)}`, "
             "`python -m training.export_scene` |",
+            *([f"| before that | {facts['history']} |"] if "history" in facts else []),
             f"| at commit | {facts['commit']} |",
             "",
             "## Limits",

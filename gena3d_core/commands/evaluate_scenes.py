@@ -66,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     methods.add_argument("--no-contacts", action="store_true", help="no second rows, with contacts resolved")
     methods.add_argument("--device", default="cpu", metavar="DEVICE", help="torch device of the networks")
     methods.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="of the matrix products")
+    methods.add_argument(
+        "--hypotheses", type=integer(1, 64), default=4, metavar="N", help="samples of each scene (default: 4)"
+    )
     methods.add_argument("--steps", type=integer(1, 1000), metavar="N", help="sampling steps of SceneGen")
     methods.add_argument("--guidance", dest="guidance_strength", type=float, metavar="W", help="0: without guidance")
     parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help="of pictures and samples (default: 0)")
@@ -126,9 +129,9 @@ def _makers(args: argparse.Namespace) -> dict[str, SceneMethodMaker]:
     """Label -> maker; each is opened once here, so that what is wrong shows at once."""
     from ..metrics.scene_methods import SceneNetworkOptions, alone_scene, joint_scene
 
-    own = SceneNetworkOptions(args.device, args.dtype, args.steps, args.guidance_strength)
+    own = SceneNetworkOptions(args.device, args.dtype, args.steps, args.guidance_strength, args.hypotheses)
     # Steps and guidance that suit one network may not suit the other, which has defaults of its own.
-    base = SceneNetworkOptions(args.device, args.dtype)
+    base = SceneNetworkOptions(args.device, args.dtype, hypotheses=args.hypotheses)
     makers: dict[str, Any] = {}
     for name in args.methods.split(","):
         check_name("--methods", name, METHODS)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..types import Scene
 
 DEFAULT_VIEWS = 8
-OBJECT_HYPOTHESES, SCENE_HYPOTHESES = 4, 1
+HYPOTHESES = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="name an object; may be repeated")
     parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help="random seed (default: 0)")
     parser.add_argument(
-        "--hypotheses", type=integer(1, 64), metavar="N", help="samples drawn of each object (default: 4; of a scene 1)"
+        "--hypotheses", type=integer(1, 64), metavar="N", help="samples drawn of each object or scene (default: 4)"
     )
     parser.add_argument("--no-overview", action="store_true", help="do not draw overview.png")
     bag = parser.add_argument_group("rosbag2 input (found out when not given)")
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
             boxes=args.boxes,
             points=args.points,
             text_prompts=args.prompt,
-            hypotheses=args.hypotheses or (SCENE_HYPOTHESES if args.mode == "scene" else OBJECT_HYPOTHESES),
+            hypotheses=args.hypotheses or HYPOTHESES,
             seed=args.seed,
             frame_id=recording.frame_id,
             progress=progress,
@@ -121,7 +121,7 @@ def _run_photos(args: argparse.Namespace) -> int:
         scene = pipeline.run_photos(
             checked.scene,
             sizes_m=dict(args.known_size),
-            hypotheses=args.hypotheses or SCENE_HYPOTHESES,
+            hypotheses=args.hypotheses or HYPOTHESES,
             seed=args.seed,
             progress=progress,
         )

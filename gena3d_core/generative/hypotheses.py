@@ -92,6 +92,12 @@ def filling_logit(probability: np.ndarray) -> float:
     return float(logit(np.clip(measure.max() / 2.0, LEAST_FILLED, 1.0 - SUREST)))
 
 
+def common_logits(logits: np.ndarray) -> Float32Array:
+    """(R, R, R) of what samples (H, R, R, R), calibrated logits, have in common; positive from `filling_logit` on."""
+    chance = occupancy_probability(logits)
+    return np.asarray(logit(np.clip(chance, SUREST, 1.0 - SUREST)) - filling_logit(chance), dtype=np.float32)
+
+
 def calibrated(logits: np.ndarray, metadata: Mapping[str, Any], source: str) -> Float32Array:
     """Logits over the temperature that a checkpoint states (`TEMPERATURE` in its metadata, default 1).
 

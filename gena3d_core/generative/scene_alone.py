@@ -13,7 +13,7 @@ from ..models.sparse_structure_flow import SparseStructureFlow
 from ..sampling import object_seed
 from ..types import Mesh, SceneObservation
 from ..views.object_crops import object_crop
-from .hypotheses import calibrated, filling_logit, occupancy_probability
+from .hypotheses import calibrated, common_logits
 from .scene_inputs import shown_pixels
 from .settings import SamplingSettings, stage_sampler
 from .structure import sample_structures
@@ -21,12 +21,18 @@ from .structure import sample_structures
 
 @torch.no_grad()
 def generate_alone(
-    bundle: ModelBundle, scene: SceneObservation, *, seed: int = 0, settings: SamplingSettings | None = None
+    bundle: ModelBundle,
+    scene: SceneObservation,
+    *,
+    seed: int = 0,
+    hypotheses: int = 1,
+    settings: SamplingSettings | None = None,
 ) -> dict[int, Mesh]:
     """Meshes in the frames of their grids by the ids of the assets; one that came out empty is not there.
 
-    Of each asset only the picture that shows most of it counts, and no cloud. Raises `InputError` for a checkpoint that
-    is none of single objects, and for an asset that no picture shows.
+    Hypotheses come together as those of `SceneFlowGenerator` do. Of each asset only the picture that shows most of it
+    counts, and no cloud. Raises `InputError` for a checkpoint that is none of single objects, and for an asset that no
+    picture shows.
     """
     flow, encoder = bundle.modules.get("sparse_structure_flow"), bundle.modules.get("image_encoder")
     if not isinstance(flow, SparseStructureFlow) or encoder is None:
@@ -40,11 +46,12 @@ def generate_alone(
     logits = sample_structures(
         bundle,
         single_views(tokens),
-        torch.arange(len(crops)),
-        [object_seed(seed, id, 0) for id in scene.ids],
+        torch.arange(len(crops)).repeat_interleave(hypotheses),
+        [object_seed(seed, id, number) for id in scene.ids for number in range(hypotheses)],
         stage_sampler(bundle, "sparse_structure", settings or SamplingSettings()),
     )
-    shapes = calibrated(logits.numpy(), bundle.metadata, bundle.source)
-    if bundle.frame == "observed":
-        shapes = np.stack([own - np.float32(filling_logit(occupancy_probability(own[None]))) for own in shapes])
+    samples = calibrated(logits.numpy(), bundle.metadata, bundle.source).reshape(
+        len(crops), hypotheses, *logits.shape[1:]
+    )
+    shapes = [common_logits(own) if bundle.frame == "observed" else own[0] for own in samples]
     return {id: surface_from_logits(own) for id, own in zip(scene.ids, shapes, strict=True) if (own > 0).any()}

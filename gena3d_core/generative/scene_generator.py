@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.special import logit
 
 from ..checkpoints.bundle import ModelBundle, SamplerDefaults
 from ..checkpoints.open import open_checkpoint
@@ -31,7 +30,7 @@ from ..types import (
     check_cancelled,
 )
 from .detail import detailed_meshes
-from .hypotheses import SUREST, calibrated, filling_logit, most_typical, occupancy_probability
+from .hypotheses import calibrated, common_logits, filling_logit, most_typical, occupancy_probability
 from .object_shape import ObjectShape, completed_object, shape_mesh
 from .scene_inputs import VIEWS, SceneConditions, encode_scene, scene_parts, shown_pixels
 from .scene_structure import SceneSamples, sample_scene, scene_asset_bytes
@@ -249,16 +248,14 @@ def _shapes(
     Raises `EmptyResultError` if nothing at all is occupied.
     """
     chances = [occupancy_probability(own) for own in logits]
-    if by_chance:
-        levels = np.array([filling_logit(chance) for chance in chances], dtype=np.float32)
-        common = logit(np.clip(np.stack(chances), SUREST, 1.0 - SUREST))
-        logits, common = (values - levels.reshape(-1, *(1,) * (values.ndim - 1)) for values in (logits, common))
+    levels = [filling_logit(chance) if by_chance else 0.0 for chance in chances]
+    filled = np.stack([own > level for own, level in zip(logits, levels, strict=True)])
     # One hypothesis for the whole scene: shapes and poses of different ones do not belong together.
-    kept = most_typical(np.swapaxes(logits > 0, 0, 1))
+    kept = most_typical(np.swapaxes(filled, 0, 1))
     shapes: dict[int, ObjectShape] = {}
     failures: dict[int, str] = {}
     for number, chance in enumerate(chances):
-        shape = common[number] if by_chance else logits[number, kept]
+        shape = common_logits(logits[number]) if by_chance else logits[number, kept]
         if (shape > 0).any():
             shapes[number] = ObjectShape(np.asarray(shape, dtype=np.float32), kept, chance)
         else:

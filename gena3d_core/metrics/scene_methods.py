@@ -54,9 +54,10 @@ class JointScene:
     """All assets together by a `SceneGenerator`, in the upright frame of the query's grid."""
 
     generator: SceneGenerator
+    hypotheses: int = 1
 
     def __call__(self, example: SceneExample, seed: int) -> list[PlacedMesh]:
-        made = self.generator.generate(example.observation, seed=seed)
+        made = self.generator.generate(example.observation, seed=seed, hypotheses=self.hypotheses)
         S_grid_model = transforms.rigid(made.R_model_grid.T)
         places = S_grid_model @ similarities(made.poses, made.R_model_grid)
         meshes = {asset.id: asset.mesh for asset in made.assets}
@@ -76,10 +77,11 @@ class AloneScene:
     bundle: ModelBundle
     settings: SamplingSettings = field(default_factory=SamplingSettings)
     depth: Literal["table", "sensor"] = "table"
+    hypotheses: int = 1
 
     def __call__(self, example: SceneExample, seed: int) -> list[PlacedMesh]:
         scene = example.observation
-        meshes = generate_alone(self.bundle, scene, seed=seed, settings=self.settings)
+        meshes = generate_alone(self.bundle, scene, seed=seed, hypotheses=self.hypotheses, settings=self.settings)
         if not meshes:
             raise EmptyResultError("no asset came out")
         colors, best = mask_colors(scene), scene.pixels.argmax(axis=0)
@@ -144,12 +146,13 @@ def parted(objects: Sequence[PlacedMesh]) -> list[PlacedMesh]:
 
 @dataclass(frozen=True)
 class SceneNetworkOptions:
-    """How the networks of a method are opened and sampled; see `make_scene_generator`."""
+    """How the networks of a method are opened and sampled; see `make_scene_generator`. hypotheses: of each scene."""
 
     device: str = "cpu"
     dtype: str | None = None
     steps: int | None = None
     guidance_strength: float | None = None
+    hypotheses: int = 1
 
 
 def joint_scene(checkpoint: str, variant: str, options: SceneNetworkOptions) -> JointScene:
@@ -167,7 +170,7 @@ def joint_scene(checkpoint: str, variant: str, options: SceneNetworkOptions) -> 
         parts = replace(parts, **{WITHOUT[variant]: False})
     elif variant:
         raise InputError(f"unknown variant '{variant}', one of no_scene_attention, {', '.join(WITHOUT)}")
-    return JointScene(_generator(bundle, parts, options))
+    return JointScene(_generator(bundle, parts, options), options.hypotheses)
 
 
 def _generator(bundle: ModelBundle, parts: SceneParts, options: SceneNetworkOptions) -> SceneFlowGenerator:
@@ -188,4 +191,4 @@ def without_scene_attention(bundle: ModelBundle) -> ModelBundle:
 def alone_scene(checkpoint: str, depth: Literal["table", "sensor"], options: SceneNetworkOptions) -> AloneScene:
     """A checkpoint of single objects."""
     bundle = open_checkpoint(checkpoint, device=options.device, dtype=chosen_dtype(options.dtype, options.device))
-    return AloneScene(bundle, SamplingSettings(options.steps, options.guidance_strength), depth)
+    return AloneScene(bundle, SamplingSettings(options.steps, options.guidance_strength), depth, options.hypotheses)

@@ -51,6 +51,7 @@ SCENE_FACTS = {
     "license": "Apache-2.0",
     "commit": "abc123",
     "recipe": "scene_edge",
+    "history": "another run before",
     "settings": {"batch": 8, "learning_rate": 5e-4, "decay_steps": 3, "data": "/somewhere", "betas": [0.9, 0.99]},
     "data": {"examples": 90, "scenes": 30},
     "step": 250,
@@ -73,7 +74,14 @@ def test_card_of_scenes(tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(table))
     assert main([str(folder), "--table", str(tmp_path / "rows.json")]) == 0
     text = (folder / "MODEL_CARD.md").read_text()
-    for part in ("abc123", "90 pictures", "30 scenes", "translation error 0.234", "2 scenes of the split 'val'"):
+    for part in (
+        "another run before",
+        "abc123",
+        "90 pictures",
+        "30 scenes",
+        "translation error 0.234",
+        "2 scenes of the split 'val'",
+    ):
         assert part in text
     assert "training.train scene_edge batch=8 decay_steps=3`" in text
     assert "/somewhere" not in text

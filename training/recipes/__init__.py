@@ -93,6 +93,7 @@ RECIPES: dict[str, NamedRecipe] = {
             "trainable": "images",
             "mask_boxes": True,
             "aligned_crops": True,
+            "sampling_steps": 12,
             "mirror_share": 0.5,
             "guidance_strength": 1.0,
         },
