@@ -38,7 +38,9 @@ def fit_similarity(
     S = np.tile(np.eye(4), (len(source), 1, 1))
     S[:, :3, :3] = R
     if scaled:
-        spread = np.einsum("cn,cni,cni->c", weight, b, b) / np.einsum("cn,cni,cni->c", weight, a, a)
+        to, drawn = (np.einsum("cn,cni,cni->c", weight, part, part) for part in (b, a))
+        # Points that all lie in one place tell no scale.
+        spread = np.divide(to, drawn, out=np.ones_like(to), where=(to > 0) & (drawn > np.finfo(float).tiny))
         S[:, :3, :3] *= np.sqrt(spread)[:, None, None]
     S[:, :3, 3] = target_mean - np.einsum("cij,cj->ci", S[:, :3, :3], source_mean)
     return S

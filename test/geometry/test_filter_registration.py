@@ -188,3 +188,13 @@ def test_settings_and_starts_are_checked():
         FilterRegConfig(coarse_rounds=((5, 0),))
     with pytest.raises(InputError, match="starts"):
         filter_register(cloud, cloud, starts=np.eye(4))
+
+
+def test_points_in_one_place_tell_no_scale():
+    """Two candidates at once: one in a single place, which keeps its size, beside an ordinary one."""
+    rng = np.random.default_rng(5)
+    target = rng.normal(size=(1, 40, 3))
+    source = np.concatenate([np.zeros((1, 40, 3)), target / 2.0])
+    found = fit_similarity(source, np.repeat(target, 2, axis=0), np.ones((2, 40)), upright=True)
+    assert np.isfinite(found).all()
+    assert np.linalg.det(found[:, :3, :3]) == pytest.approx([1.0, 8.0])
