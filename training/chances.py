@@ -18,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from gena3d_core.checkpoints.open import open_checkpoint
+from gena3d_core.checkpoints.own_layout import CONFIG
 from gena3d_core.errors import Gena3DError, InputError
 from gena3d_core.generative.flow_generator import FlowGenerator
-from gena3d_core.generative.hypotheses import CHANCE_CURVE, SUREST, ChanceCurve
+from gena3d_core.generative.hypotheses import CHANCE_CURVE, ChanceCurve, chance_logits
 from gena3d_core.geometry.solid_voxelization import is_solid, solid_occupancy
 from gena3d_core.io.atomic import write_file
 from gena3d_core.io.object_dataset import ObjectDataset, ObjectEntry
@@ -81,7 +82,7 @@ def fit_chances(chances: np.ndarray, full: np.ndarray) -> ChanceCurve:
     """
     if not len(full) or full.all() or not full.any():
         raise InputError("there are no full and empty voxels to calibrate with: name more objects")
-    x, truth = logit(np.clip(chances.astype(np.float64), SUREST, 1.0 - SUREST)), full.astype(np.float64)
+    x, truth = chance_logits(chances.astype(np.float64)), full.astype(np.float64)
 
     def surprise(parameters: np.ndarray) -> float:
         chance = np.clip(expit(np.exp(parameters[0]) * x + parameters[1]), 1e-9, 1.0 - 1e-9)
@@ -114,7 +115,7 @@ def calibrate(checkpoint: Path, data: Path, entries: Sequence[ObjectEntry], proc
 
 def write_curve(checkpoint: Path, curve: ChanceCurve) -> None:
     """Put the curve into the config of a checkpoint of ours."""
-    path = checkpoint / "config.json"
+    path = checkpoint / CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
     config.setdefault("metadata", {})[CHANCE_CURVE] = [round(curve.slope, 4), round(curve.intercept, 4)]
     write_file(path, (json.dumps(config, indent=1) + "\n").encode())
@@ -131,8 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     options = parser.parse_args(arguments)
     try:
-        if not (options.checkpoint / "config.json").is_file():
-            raise InputError(f"{options.checkpoint}: holds no config.json, so it is no checkpoint of ours")
+        if not (options.checkpoint / CONFIG).is_file():
+            raise InputError(f"{options.checkpoint}: holds no {CONFIG}, so it is no checkpoint of ours")
         entries = held_out_entries(options.objects, options.split, options.held_out, options.limit)
         curve = calibrate(options.checkpoint, options.objects, entries, options.jobs)
         write_curve(options.checkpoint, curve)

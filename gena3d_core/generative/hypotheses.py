@@ -41,8 +41,13 @@ class ChanceCurve:
         """Chances of any shape, in [0, 1]."""
         if self == ChanceCurve():
             return np.asarray(probability, dtype=np.float32)
-        sure = np.clip(np.asarray(probability, dtype=np.float32), SUREST, 1.0 - SUREST)
-        return np.asarray(expit(self.slope * logit(sure) + self.intercept), dtype=np.float32)
+        logits = chance_logits(np.asarray(probability, dtype=np.float32))
+        return np.asarray(expit(self.slope * logits + self.intercept), dtype=np.float32)
+
+
+def chance_logits(probability: np.ndarray) -> np.ndarray:
+    """Finite logits of chances in [0, 1], in their precision: none counts as surer than `SUREST`."""
+    return np.asarray(logit(np.clip(probability, SUREST, 1.0 - SUREST)))
 
 
 def chance_curve(metadata: Mapping[str, Any], source: str) -> ChanceCurve:
@@ -92,10 +97,9 @@ def filling_logit(probability: np.ndarray) -> float:
     return float(logit(np.clip(measure.max() / 2.0, LEAST_FILLED, 1.0 - SUREST)))
 
 
-def common_logits(logits: np.ndarray) -> Float32Array:
-    """(R, R, R) of what samples (H, R, R, R), calibrated logits, have in common; positive from `filling_logit` on."""
-    chance = occupancy_probability(logits)
-    return np.asarray(logit(np.clip(chance, SUREST, 1.0 - SUREST)) - filling_logit(chance), dtype=np.float32)
+def common_logits(probability: np.ndarray, level: float) -> Float32Array:
+    """(R, R, R) of what samples have in common, whose chances these are; positive from the logit `level` on."""
+    return np.asarray(chance_logits(probability) - level, dtype=np.float32)
 
 
 def calibrated(logits: np.ndarray, metadata: Mapping[str, Any], source: str) -> Float32Array:

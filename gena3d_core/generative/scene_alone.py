@@ -13,7 +13,7 @@ from ..models.sparse_structure_flow import SparseStructureFlow
 from ..sampling import object_seed
 from ..types import Mesh, SceneObservation
 from ..views.object_crops import object_crop
-from .hypotheses import calibrated, common_logits
+from .hypotheses import calibrated, common_logits, filling_logit, occupancy_probability
 from .scene_inputs import shown_pixels
 from .settings import SamplingSettings, stage_sampler
 from .structure import sample_structures
@@ -53,5 +53,8 @@ def generate_alone(
     samples = calibrated(logits.numpy(), bundle.metadata, bundle.source).reshape(
         len(crops), hypotheses, *logits.shape[1:]
     )
-    shapes = [common_logits(own) if bundle.frame == "observed" else own[0] for own in samples]
+    shapes = [own[0] for own in samples]
+    if bundle.frame == "observed":
+        chances = [occupancy_probability(own) for own in samples]
+        shapes = [common_logits(chance, filling_logit(chance)) for chance in chances]
     return {id: surface_from_logits(own) for id, own in zip(scene.ids, shapes, strict=True) if (own > 0).any()}

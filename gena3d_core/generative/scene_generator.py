@@ -254,8 +254,8 @@ def _shapes(
     kept = most_typical(np.swapaxes(filled, 0, 1))
     shapes: dict[int, ObjectShape] = {}
     failures: dict[int, str] = {}
-    for number, chance in enumerate(chances):
-        shape = common_logits(logits[number]) if by_chance else logits[number, kept]
+    for number, (chance, level) in enumerate(zip(chances, levels, strict=True)):
+        shape = common_logits(chance, level) if by_chance else logits[number, kept]
         if (shape > 0).any():
             shapes[number] = ObjectShape(np.asarray(shape, dtype=np.float32), kept, chance)
         else:
